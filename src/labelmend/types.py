@@ -1,0 +1,199 @@
+"""The nouns that travel between rooms: what a sample is, where a region lies, what a batch holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+Quality = Literal["strong", "weak"]
+Split = Literal["train", "val", "test"]
+Task = Literal["segmentation", "regression"]
+ChannelAxis = Literal["none", "first", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One (image, label) pair and what is claimed of it.
+
+    Paths are relative to the data root, with forward slashes. ``label`` is also the sample's
+    identity: one image with labels by three people is three samples. ``group`` is the unit that
+    must never be divided between training and test (patient, plate, record). The hashes are
+    SHA-256 in hexadecimal, empty until the files have been read.
+
+    >>> Sample("images/a.png", "labels/weak/ann/a.png", "weak", "train", "a", "ann").id
+    'labels/weak/ann/a.png'
+    """
+
+    image: str
+    label: str
+    quality: Quality
+    split: Split
+    group: str
+    annotator: str = ""
+    image_sha256: str = ""
+    label_sha256: str = ""
+
+    @property
+    def id(self) -> str:
+        """The label's path: unique in a data set."""
+        return self.label
+
+    @property
+    def name(self) -> str:
+        """The label's file name without its suffix; not unique."""
+        return PurePosixPath(self.label).stem
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """What every file of a data set has in common, as found or as its ``data.toml`` says.
+
+    ``classes[i]`` is the name and ``values[i]`` the value in label files of class index ``i``;
+    class 0 is the background. ``ignore`` is the value in label files that means "nobody said".
+    With ``instances`` every value above 0 is class 1. For regression, ``classes`` names the
+    label's channels and ``values`` is empty. ``dims`` counts the space axes (1, 2 or 3),
+    ``channels`` those of an image, ``channel_axis`` where array files keep them.
+    ``suffix`` is the family that predictions are written in, for example ``".png"``.
+    """
+
+    task: Task
+    classes: tuple[str, ...]
+    values: tuple[int, ...]
+    ignore: int | None
+    dims: int
+    channels: int
+    channel_axis: ChannelAxis
+    suffix: str
+    instances: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A data set on disk: its folder, what its files share, its samples in a fixed order.
+
+    ``notes`` are sentences for a person: everything that was inferred rather than said.
+    """
+
+    root: str
+    spec: DataSpec
+    samples: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
+
+    def of(self, split: Split, quality: Quality | None = None) -> tuple[Sample, ...]:
+        """The samples of a split, of one quality or of both, in their fixed order."""
+        return tuple(
+            s for s in self.samples if s.split == split and quality in (None, s.quality)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """An image, volume, recording or spectrum as read, before any change of its values.
+
+    ``array`` is ``(channels, *space)`` for images and ``(*space)`` for class labels, in the
+    file's own number type. ``spacing`` is the distance between positions along every space
+    axis (millimetres for volumes, seconds for recordings), ``None`` where the file does not say.
+    ``affine`` is the 4 x 4 matrix of a NIfTI file.
+    """
+
+    array: np.ndarray
+    spacing: tuple[float, ...] | None = None
+    affine: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """An axis-aligned box of positions: where a patch was cut and where it goes back.
+
+    >>> Region((0, 4), (2, 3)).slices
+    (slice(0, 2, None), slice(4, 7, None))
+    """
+
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """One slice per space axis."""
+        return tuple(
+            slice(a, a + n) for a, n in zip(self.start, self.size, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One request to the loader: which sample, and the key that fixes its patch and augmentation.
+
+    The same draw gives the same tensors in any process, in any order, after any restart.
+    """
+
+    index: int
+    key: int
+    augment: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples of one size, ready for a network.
+
+    Attributes:
+        image: ``(batch, channels, *space)`` float.
+        label: ``(batch, *space)`` int64 class indices, or ``(batch, channels, *space)`` float
+            for regression.
+        valid: ``(batch, *space)`` bool; False where nobody said what the label is.
+        index: ``(batch,)`` int64, the place of each sample in ``DataSet.samples``.
+    """
+
+    image: Tensor
+    label: Tensor
+    valid: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return int(self.index.shape[0])
+
+    def to(self, device: object) -> Batch:
+        """The same batch on another device."""
+        return Batch(
+            self.image.to(device),  # type: ignore[call-overload]
+            self.label.to(device),  # type: ignore[call-overload]
+            self.valid.to(device),  # type: ignore[call-overload]
+            self.index.to(device),  # type: ignore[call-overload]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Where labels belong: the moved labels, what of them is still known, how far they went.
+
+    ``label`` and ``valid`` are shaped as in :class:`Batch`; ``displacement`` is
+    ``(batch, dims)`` in positions, or a field ``(batch, dims, *space)``; ``confidence`` is
+    ``(batch,)`` in [0, 1].
+    """
+
+    label: Tensor
+    valid: Tensor
+    displacement: Tensor
+    confidence: Tensor
+    reasons: tuple[str, ...] = field(default=())
+
+
+class Loss(Protocol):
+    """A loss that keeps samples apart: one value per sample, never a mean over them."""
+
+    def __call__(self, logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+        """``(batch, classes, *space)``, label and valid as in :class:`Batch` → ``(batch,)``."""
+        ...
+
+
+class Aligner(Protocol):
+    """A search for where labels belong, given what the network predicts."""
+
+    def __call__(self, prediction: Tensor, label: Tensor, valid: Tensor) -> Alignment:
+        """Shapes as in :class:`Alignment`."""
+        ...
