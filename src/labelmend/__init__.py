@@ -1,0 +1,73 @@
+"""Train dense-prediction models on labels that cannot be fully trusted."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labelmend.errors import LabelmendError
+    from labelmend.inference.evaluate import evaluate
+    from labelmend.inference.predictor import Predictor, load
+    from labelmend.losses import make_loss
+    from labelmend.runs import Run
+    from labelmend.training.build import fit, resume
+    from labelmend.types import Alignment, Batch, DataSet, DataSpec, Raster, Region, Sample
+    from labelmend.weighting.gradients import gradient_similarity, mean_gradient
+    from labelmend.weighting.weights import WeightTable
+
+__version__ = version("labelmend")
+
+_HOMES = {
+    "Alignment": "types",
+    "Batch": "types",
+    "DataSet": "types",
+    "DataSpec": "types",
+    "LabelmendError": "errors",
+    "Predictor": "inference.predictor",
+    "Raster": "types",
+    "Region": "types",
+    "Run": "runs",
+    "Sample": "types",
+    "WeightTable": "weighting.weights",
+    "evaluate": "inference.evaluate",
+    "fit": "training.build",
+    "gradient_similarity": "weighting.gradients",
+    "load": "inference.predictor",
+    "make_loss": "losses",
+    "mean_gradient": "weighting.gradients",
+    "resume": "training.build",
+}
+
+__all__ = [
+    "Alignment",
+    "Batch",
+    "DataSet",
+    "DataSpec",
+    "LabelmendError",
+    "Predictor",
+    "Raster",
+    "Region",
+    "Run",
+    "Sample",
+    "WeightTable",
+    "evaluate",
+    "fit",
+    "gradient_similarity",
+    "load",
+    "make_loss",
+    "mean_gradient",
+    "resume",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: importing torch takes seconds."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"labelmend.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'labelmend' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,4 +1,4 @@
-"""Settings: one TOML file in, one out, and every unknown key answered with the nearest known one."""
+"""Settings: one TOML file in, one out; every unknown key answered with the nearest known one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,19 @@ from labelmend.errors import SettingsError
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing(cls, values: Any) -> Any:
+        # TOML has no null: the word "none" unsets what may be unset, and is a word elsewhere.
+        if not isinstance(values, Mapping):
+            return values
+        may_be_unset = {
+            name
+            for name, info in cls.model_fields.items()
+            if type(None) in get_args(info.annotation)
+        }
+        return {key: _none(value, key in may_be_unset) for key, value in values.items()}
 
 
 class InputSettings(_Section):
@@ -44,6 +57,9 @@ class InputSettings(_Section):
     )
     overlap: float = Field(
         0.5, ge=0, lt=1, description="share of a patch that neighbours share when predicting"
+    )
+    foreground: float = Field(
+        0.33, ge=0, le=1, description="share of training patches centred on something labelled"
     )
     cache_mb: int = Field(512, ge=0, description="memory per loading process for decoded files")
     workers: int = Field(0, ge=0, description="loading processes; 0 loads in the training one")
@@ -177,8 +193,12 @@ class Settings(_Section):
         return cls.make(read_toml(path))
 
     def to_toml(self) -> str:
-        """The TOML text from which :meth:`read` makes equal settings; what is unset is left out."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        """The TOML text from which :meth:`read` makes equal settings; unset ones are ``"none"``.
+
+        >>> "strong_share" in Settings.make(preset("pooled")).to_toml()
+        True
+        """
+        return tomli_w.dumps(_without_null(self.model_dump(mode="json")))
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -243,6 +263,19 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def _none(value: Any, may_be_unset: bool) -> Any:
+    if may_be_unset:
+        return None if value == "none" else value
+    return "none" if value is None else value
+
+
+def _without_null(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_null(value) if isinstance(value, Mapping) else _none(value, False)
+        for key, value in values.items()
+    }
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

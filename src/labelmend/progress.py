@@ -1,0 +1,110 @@
+"""Show a person how the training goes, and how long it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Watcher(Protocol):
+    """Whoever wants to see a training: the terminal, a notebook, a test, nobody."""
+
+    def start(self, total: int, done: int) -> None:
+        """Training begins or goes on at step ``done`` of ``total``."""
+        ...
+
+    def step(self, step: int, figures: Mapping[str, float]) -> None:
+        """A step has been taken."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        ...
+
+    def finish(self) -> None:
+        """Training has ended, one way or the other."""
+        ...
+
+
+class Silent:
+    """A watcher that shows nothing.
+
+    >>> Silent().step(1, {"loss": 0.5})
+    """
+
+    def start(self, total: int, done: int) -> None:
+        """Nothing."""
+
+    def step(self, step: int, figures: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
+
+
+class Terminal:
+    """A bar with the time left; where the output is no terminal, only the lines that stay."""
+
+    def __init__(self, title: str = "training", console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._title = title
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._figures: dict[str, float] = {}
+
+    def start(self, total: int, done: int) -> None:
+        """Draw the bar."""
+        if not self._console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[figures]}"),
+            console=self._console,
+        )
+        self._task = self._bar.add_task(self._title, total=total, completed=done, figures="")
+        self._bar.start()
+
+    def step(self, step: int, figures: Mapping[str, float]) -> None:
+        """Move the bar; figures that are not given keep their last value."""
+        self._figures.update(figures)
+        if self._bar is not None and self._task is not None:
+            text = "  ".join(f"{name} {value:.3g}" for name, value in self._figures.items())
+            self._bar.update(self._task, completed=step, figures=text)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def finish(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.finish()

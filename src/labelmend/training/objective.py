@@ -1,0 +1,121 @@
+"""The one formula: put labels in place, take the loss of every sample, weigh, add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from labelmend.types import Aligner, Batch, Loss
+
+Networks = Mapping[str, nn.Module]
+"""The networks being trained, by name; ``main`` is the one that is used afterwards."""
+
+Predict = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A batch with what the objective must know of its samples beyond their content.
+
+    Attributes:
+        batch: the samples.
+        weight: ``(batch,)`` γ, how much each label counts; 1 for strong ones.
+        scale: ``(batch,)`` one over the number of samples that its term of eq. 2 averages over,
+            counted over the whole step, whatever parts and processes it is divided into.
+        step: optimiser steps taken so far.
+    """
+
+    batch: Batch
+    weight: Tensor
+    scale: Tensor
+    step: int
+
+
+Term = Callable[[Networks, Parcel, Tensor], Tensor]
+"""A further term of the objective: ``(networks, parcel, logits) -> (batch,)``, to be added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the objective made of a parcel.
+
+    Attributes:
+        total: the scalar to differentiate.
+        losses: ``(batch,)`` each sample's own loss, unweighted, detached.
+        meters: numbers to show, by name.
+    """
+
+    total: Tensor
+    losses: Tensor
+    meters: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Σ_k scale_k γ_k ℓ_k: eq. 2 of seed A, with labels put in place first where asked (seed B).
+
+    The loss, the search for displacements and further terms (mixed images, a second network) are
+    functions handed in; the training loop knows none of them. The trap: a γ that is also used to
+    draw samples counts twice (¶77 with eq. 11).
+
+    >>> from labelmend.losses import cross_entropy
+    >>> logits = torch.zeros(2, 2, 4)
+    >>> batch = Batch(logits, torch.zeros(2, 4, dtype=torch.long),
+    ...               torch.ones(2, 4, dtype=torch.bool), torch.arange(2))
+    >>> parcel = Parcel(batch, torch.tensor([1.0, 0.5]), torch.tensor([1.0, 1.0]), step=0)
+    >>> round(Objective(cross_entropy)({"main": nn.Identity()}, parcel).total.item(), 3)
+    1.04
+    """
+
+    loss: Loss
+    align: Aligner | None = None
+    further: tuple[Term, ...] = ()
+
+    def __call__(self, networks: Networks, parcel: Parcel) -> Terms:
+        """The terms of a parcel; gradients flow into every network that took part."""
+        logits = networks["main"](parcel.batch.image)
+        losses = self.judge(logits, parcel.batch)
+        share = parcel.scale.to(losses)
+        total = (share * parcel.weight.to(losses) * losses).sum()
+        for term in self.further:
+            total = total + (share * term(networks, parcel, logits)).sum()
+        return Terms(total, losses.detach())
+
+    def judge(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Each sample's loss, ``(batch,)``, against its label put in place."""
+        label, valid = batch.label, batch.valid
+        if self.align is not None:
+            moved = self.align(logits.detach(), label, valid)
+            label, valid = moved.label, moved.valid
+        return self.loss(logits, label, valid)
+
+    def losses_of(self, network: nn.Module, batch: Batch) -> Callable[[Mapping[str, Tensor]], Tensor]:
+        """The losses of un-mixed samples as a function of a network's parameters (for γ)."""
+
+        def losses(params: Mapping[str, Tensor]) -> Tensor:
+            return self.judge(functional_call(network, dict(params), (batch.image,)), batch)
+
+        return losses
+
+
+def scales(strong: Tensor, counts: Mapping[str, int]) -> Tensor:
+    """One over the number of samples that each sample is averaged with, ``(batch,)`` float64.
+
+    Eq. 2 averages strong and weak samples apart, so that M ≫ N does not drown the strong ones;
+    where samples are drawn from all alike, one mean is taken over all.
+
+    Args:
+        strong: ``(batch,)`` bool.
+        counts: samples of the whole step, over all parts and processes: ``strong`` and ``weak``,
+            or ``all``.
+
+    >>> scales(torch.tensor([True, False, False]), {"strong": 1, "weak": 2})
+    tensor([1.0000, 0.5000, 0.5000], dtype=torch.float64)
+    """
+    of_strong = 1.0 / counts.get("all", counts.get("strong", 1))
+    of_weak = 1.0 / counts.get("all", counts.get("weak", 1))
+    return torch.where(strong, of_strong, of_weak).double()

@@ -1,0 +1,409 @@
+"""The loop: take a step, judge the labels every τ steps, check, save."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from labelmend.data.dataset import SampleDataset
+from labelmend.data.sampling import Plan, load
+from labelmend.errors import LabelmendError, NonFiniteError
+from labelmend.runs import Checkpoint, Run
+from labelmend.training.objective import Objective, Parcel, Terms, scales
+from labelmend.training.processes import Processes
+from labelmend.progress import Watcher
+from labelmend.training.reweigh import Reweigher
+from labelmend.training.signals import StopRequest, stopped
+from labelmend.training.state import Progress, pack_optimiser, restore_network, unpack_optimiser
+from labelmend.training.validation import Validator
+from labelmend.types import Batch
+from labelmend.weighting.weights import WeightTable
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """When things happen, in optimiser steps, and how fast parameters move at each."""
+
+    steps: int
+    validate_every: int
+    save_every: int
+    weigh_start: int
+    weigh_every: int
+    patience: int | None
+    keep: int
+    learning_rate: Callable[[int], float]
+    clip: float | None
+    seed: int
+
+    def due(self, step: int, *, weigh: bool, validate: bool) -> list[str]:
+        """What is to be done after a step, in order."""
+        last = step >= self.steps
+        tasks = []
+        since = step - self.weigh_start
+        if weigh and since >= 0 and since % self.weigh_every == 0:
+            tasks.append("weigh")
+        if validate and (last or step % self.validate_every == 0):
+            tasks.append("validate")
+        if last or step % self.save_every == 0:
+            tasks.append("save")
+        return tasks
+
+    def weighings_before(self, step: int) -> int:
+        """How many weight steps have been taken before the one that is due at ``step``."""
+        return (step - self.weigh_start) // self.weigh_every
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What is loaded: the samples, in which order, in how many parts, by how many workers."""
+
+    samples: SampleDataset
+    plan: Plan
+    parts: int
+    workers: int
+    timeout: float
+
+
+class _StopSeen(Exception):  # noqa: N818 - no error: it unwinds a task that a signal cut short
+    """A signal came in the middle of a task that can be done again."""
+
+
+class Trainer:
+    """One training, from wherever it stands to its end. It knows no method by name.
+
+    Fabric sets the networks up; ``main`` is the one that is validated and used. ``table`` and
+    ``progress`` are the whole memory besides parameters and optimiser.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        networks: Mapping[str, nn.Module],
+        make_optimiser: Callable[[list[nn.Parameter]], Optimizer],
+        objective: Objective,
+        feed: Feed,
+        timetable: Timetable,
+        table: WeightTable,
+        run: Run,
+        watcher: Watcher,
+        reweigher: Reweigher | None = None,
+        validator: Validator | None = None,
+    ) -> None:
+        self.fabric = fabric
+        self.plain = dict(networks)
+        self.networks = {name: fabric.setup_module(net) for name, net in networks.items()}
+        parameters = [p for net in networks.values() for p in net.parameters()]
+        self.optimiser = make_optimiser(parameters)
+        self.objective = objective
+        self.feed = feed
+        self.timetable = timetable
+        self.table = table
+        self.run = run
+        self.watcher = watcher
+        self.reweigher = reweigher
+        self.validator = validator
+        self.processes = Processes(fabric)
+        self.progress = Progress()
+        self._signals = StopRequest()
+        self._names: dict[Tensor, str] = {
+            parameter: f"{name}.{key}"
+            for name, network in networks.items()
+            for key, parameter in network.named_parameters()
+        }
+
+    # ------------------------------------------------------------------ the loop
+
+    def train(self) -> None:
+        """Go on until the last step.
+
+        Raises:
+            Stopped: after a SIGINT or SIGTERM; everything is saved.
+            NonFiniteError: on NaN or infinity, naming the samples; the last checkpoint stays.
+        """
+        self.watcher.start(self.timetable.steps, self.progress.step)
+        with self._signals:
+            try:
+                self._go_on()
+            finally:
+                self.watcher.finish()
+
+    def _go_on(self) -> None:
+        self._do_pending()
+        todo = range(self.progress.step, self.timetable.steps)
+        weigh, validate = self.reweigher is not None, self.validator is not None
+        with closing(self._loaded(todo)) as loaded:
+            for step in todo:
+                if self.progress.done:
+                    break
+                self._take_step(step, loaded)
+                self.progress.step = step + 1
+                self.progress.pending = self.timetable.due(
+                    step + 1, weigh=weigh, validate=validate
+                )
+                self._do_pending()
+                self._stop_if_asked()
+
+    def _loaded(self, todo: range) -> Generator[list[Batch]]:
+        return load(
+            self.feed.samples,
+            self.feed.plan,
+            steps=todo,
+            rank=self.processes.rank,
+            world=self.processes.world,
+            parts=self.feed.parts,
+            workers=self.feed.workers,
+            timeout=self.feed.timeout,
+        )
+
+    # ------------------------------------------------------------------ one step
+
+    def _take_step(self, step: int, loaded: Iterator[list[Batch]]) -> None:
+        began = time.perf_counter()
+        # Dropout and the like are a function of (seed, step, rank): resuming needs no RNG state.
+        torch.manual_seed(_step_seed(self.timetable.seed, step, self.processes.rank))
+        parts = self._next(loaded)
+        rate = self.timetable.learning_rate(step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        seen: list[tuple[Parcel, Terms]] = []
+        for number, batch in enumerate(parts):
+            parcel = self._parcel(batch, step)
+            with _kept_local(self.fabric, self.networks, enabled=number < len(parts) - 1):
+                terms = self._forward(parcel)
+                # Processes average their gradients; the objective is a sum over all of them.
+                self.fabric.backward(terms.total * self.processes.world)
+            seen.append((parcel, terms))
+        norm = self._clip(seen)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self._note_step(step + 1, seen, norm, rate, time.perf_counter() - began)
+
+    def _next(self, loaded: Iterator[list[Batch]]) -> list[Batch]:
+        parts: list[Batch] = []
+        error: LabelmendError | None = None
+        try:
+            parts = next(loaded)
+        except LabelmendError as caught:
+            error = caught
+        self.processes.agree(error)
+        return parts
+
+    def _parcel(self, batch: Batch, step: int) -> Parcel:
+        scale = scales(~self.table.learns[batch.index], self.feed.plan.counts)
+        device = self.fabric.device
+        weight = self.table.weight[batch.index].to(device)
+        return Parcel(self._moved(batch), weight, scale.to(device), step)
+
+    def _moved(self, batch: Batch) -> Batch:
+        moved = batch.to(self.fabric.device)
+        kind = next(self.plain["main"].parameters()).dtype
+        return Batch(moved.image.to(kind), moved.label, moved.valid, moved.index)
+
+    def _forward(self, parcel: Parcel) -> Terms:
+        terms = self.objective(self.networks, parcel)
+        error = None
+        if not (torch.isfinite(terms.losses).all() and torch.isfinite(terms.total)):
+            bad = parcel.batch.index[~torch.isfinite(terms.losses)]
+            error = self._not_finite("the loss", bad if len(bad) else parcel.batch.index, parcel)
+        self.processes.agree(error)
+        return terms
+
+    def _clip(self, seen: list[tuple[Parcel, Terms]]) -> float:
+        largest = self.timetable.clip if self.timetable.clip is not None else float("inf")
+        norms = [
+            nn.utils.clip_grad_norm_(network.parameters(), largest)
+            for network in self.networks.values()
+        ]
+        norm = math.hypot(*(n.item() for n in norms))
+        if not math.isfinite(norm):
+            index = torch.cat([parcel.batch.index for parcel, _ in seen])
+            self.processes.agree(self._not_finite("the gradient", index, seen[0][0]))
+        return norm
+
+    def _not_finite(self, what: str, index: Tensor, parcel: Parcel) -> NonFiniteError:
+        samples = self.feed.samples.data.samples
+        names = ", ".join(samples[i].id for i in index.tolist())
+        return NonFiniteError(
+            f"{what} is NaN or infinite at step {parcel.step + 1}; samples: {names}; "
+            "lower optimiser.learning_rate, set optimiser.clip, or look at these files"
+        )
+
+    def _note_step(
+        self,
+        step: int,
+        seen: list[tuple[Parcel, Terms]],
+        norm: float,
+        rate: float,
+        seconds: float,
+    ) -> None:
+        sums = torch.zeros(3, dtype=torch.float64)
+        for parcel, terms in seen:
+            strong = ~self.table.learns[parcel.batch.index.cpu()]
+            losses = terms.losses.double().cpu()
+            sums += torch.stack(
+                [terms.total.detach().double().cpu(), losses[strong].sum(), losses[~strong].sum()]
+            )
+        total, of_strong, of_weak = self.processes.add(sums.to(self.fabric.device)).tolist()
+        counts = self.feed.plan.counts
+        figures = {"loss": total}
+        for name, value in (("strong", of_strong), ("weak", of_weak)):
+            if name in counts:
+                figures[f"loss_{name}"] = value / counts[name]
+        self._log(
+            {"step": step, "kind": "train", **figures}
+            | {"learning_rate": rate, "gradient_norm": norm, "seconds": round(seconds, 4)}
+        )
+        self.watcher.step(step, figures)
+
+    # ------------------------------------------------------------------ between steps
+
+    def _do_pending(self) -> None:
+        tasks = {"weigh": self._weigh, "validate": self._validate, "save": self.save}
+        while self.progress.pending:
+            task = self.progress.pending[0]
+            # Saving is the end of the list: what it saves must not ask to be saved again.
+            if task == "save":
+                self.progress.pending = []
+            try:
+                tasks[task]()
+            except _StopSeen:
+                self._stop_if_asked()
+            self.progress.pending = self.progress.pending[1:]
+
+    def _weigh(self) -> None:
+        if self.reweigher is None:
+            return
+        step = self.progress.step
+        number = self.timetable.weighings_before(step)
+        figures = self.reweigher(self.table, number, step, self._check_stop)
+        self._log({"step": step, "kind": "weights", **figures})
+        self.watcher.step(step, {"weight": figures["mean_weight"]})
+        if self.processes.first:
+            self.run.log_weights(step, self._columns(step))
+
+    def _columns(self, step: int) -> dict[str, list[float | None]]:
+        moved = (self.table.updated == step).tolist()
+        learns = self.table.learns.tolist()
+        places = [i for i, weak in enumerate(learns) if weak]
+        tensors = {
+            "weight": self.table.weight,
+            "similarity": self.table.similarity,
+            "loss": self.table.loss,
+        }
+        return {
+            name: [values[i].item() if moved[i] else None for i in places]
+            for name, values in tensors.items()
+        }
+
+    def _validate(self) -> None:
+        if self.validator is None:
+            return
+        figures = self.validator(self.plain["main"], self._check_stop)
+        progress = self.progress
+        known = {name: _known(value) for name, value in figures.items()}
+        self._log({"step": progress.step, "kind": "val", **known})
+        main = known.get(self.validator.main)
+        if main is not None and (progress.best is None or main > progress.best):
+            progress.best, progress.best_step, progress.stale = main, progress.step, 0
+            if "save" not in progress.pending:
+                progress.pending.append("save")
+        else:
+            progress.stale += 1
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        self.watcher.say(f"step {progress.step}: held-out {shown}")
+        patience = self.timetable.patience
+        if patience is not None and progress.stale >= patience:
+            progress.done = True
+            self.watcher.say(f"no gain in {patience} validations: ending at step {progress.step}")
+            if "save" not in progress.pending:
+                progress.pending.append("save")
+
+    def save(self) -> None:
+        """Write a checkpoint; all processes learn whether it worked."""
+        error: LabelmendError | None = None
+        if self.processes.first:
+            try:
+                self.run.save(
+                    self._checkpoint(),
+                    keep=self.timetable.keep,
+                    best_step=self.progress.best_step,
+                )
+                self.run.write_weights(self._rows())
+            except LabelmendError as caught:
+                error = caught
+        self.processes.agree(error)
+
+    def _checkpoint(self) -> Checkpoint:
+        tensors = {name: dict(network.state_dict()) for name, network in self.plain.items()}
+        tensors["optimiser"] = pack_optimiser(self.optimiser, self._names)
+        tensors["weights"] = self.table.state()
+        return Checkpoint(self.progress.step, tensors, self.progress.to_json())
+
+    def _rows(self) -> list[dict[str, object]]:
+        table, samples = self.table, self.feed.samples.data.samples
+        return [
+            {
+                "id": sample.id,
+                "weight": table.weight[place].item(),
+                "similarity": _known(table.similarity[place].item()),
+                "loss": _known(table.loss[place].item()),
+                "updated": int(table.updated[place]),
+            }
+            for place, sample in enumerate(samples)
+            if sample.split == "train"
+        ]
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Stand where a checkpoint was written."""
+        for name, network in self.plain.items():
+            restore_network(network, name, checkpoint.tensors[name])
+        unpack_optimiser(self.optimiser, self._names, checkpoint.tensors.get("optimiser", {}))
+        self.table.restore(dict(checkpoint.tensors["weights"]))
+        self.progress = Progress(**checkpoint.state)
+
+    # ------------------------------------------------------------------ stopping and telling
+
+    def _check_stop(self) -> None:
+        if self.processes.largest(self._signals.number()):
+            raise _StopSeen
+
+    def _stop_if_asked(self) -> None:
+        number = self.processes.largest(self._signals.number())
+        if number:
+            self.save()
+            raise stopped(number, self.progress.step, str(self.run.path))
+
+    def _log(self, record: dict[str, object]) -> None:
+        if self.processes.first:
+            self.run.log(record)
+
+
+def _known(value: float) -> float | None:
+    """A figure that does not exist, such as the Dice of a class that never occurs, is no number."""
+    return value if math.isfinite(value) else None
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    return int.from_bytes(digest[:8], "little", signed=True) & (2**63 - 1)
+
+
+@contextmanager
+def _kept_local(
+    fabric: Fabric, networks: Mapping[str, nn.Module], enabled: bool
+) -> Generator[None]:
+    """Keep the gradients of all but the last part of a batch in this process."""
+    with ExitStack() as stack:
+        if enabled and fabric.world_size > 1:
+            for network in networks.values():
+                stack.enter_context(fabric.no_backward_sync(network))
+        yield

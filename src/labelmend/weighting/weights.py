@@ -1,0 +1,133 @@
+"""How much every sample counts: the update rules, and the table that remembers."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from labelmend.errors import NonFiniteError, SettingsError
+
+UpdateRule = Callable[[Tensor, Tensor, float], Tensor]
+"""``(weight, similarity, rate) -> weight``, each ``(samples,)``; the result lies in [0, 1]."""
+
+
+def plain(weight: Tensor, similarity: Tensor, rate: float) -> Tensor:
+    """γ_k ← γ_k + β g_Sᵀ H⁻¹ g_k, kept in [0, 1] (seed A, eq. 9, ¶40).
+
+    The trap: similarities have no natural scale. They grow with the size of objects and shrink
+    as the strong samples are fitted, so no rate suits a whole training.
+
+    >>> plain(torch.tensor([0.5, 0.5]), torch.tensor([1.0, -9.0]), 0.1)
+    tensor([0.6000, 0.0000])
+    """
+    return (weight + rate * similarity).clamp(0, 1)
+
+
+def normalised(weight: Tensor, similarity: Tensor, rate: float) -> Tensor:
+    """:func:`plain` with the similarities divided by their mean magnitude in this weight step.
+
+    A sample of average similarity moves by ``rate``. The trap: when no sample is like the strong
+    ones any more, noise is blown up to full size.
+
+    >>> normalised(torch.tensor([0.5, 0.5]), torch.tensor([10.0, -30.0]), 0.1)
+    tensor([0.5500, 0.3500])
+    """
+    scale = similarity.abs().mean()
+    if scale == 0:
+        return weight.clone()
+    return plain(weight, similarity / scale, rate)
+
+
+RULES: dict[str, UpdateRule] = {"normalised": normalised, "plain": plain}
+
+
+def update_rule(name: str) -> UpdateRule:
+    """The rule of a name.
+
+    >>> update_rule("plan")
+    Traceback (most recent call last):
+    labelmend.errors.SettingsError: unknown update 'plan'; did you mean 'plain'?
+    """
+    if name not in RULES:
+        close = difflib.get_close_matches(name, RULES, n=1, cutoff=0.0)[0]
+        raise SettingsError(f"unknown update {name!r}; did you mean {close!r}?")
+    return RULES[name]
+
+
+@dataclass(slots=True)
+class WeightTable:
+    """Every sample's weight, by its place in the data set; strong samples stay at 1.
+
+    Attributes:
+        weight: ``(samples,)`` float64.
+        similarity: ``(samples,)`` float64, the latest; NaN before the first.
+        loss: ``(samples,)`` float64, the sample's own loss at its latest update; NaN before.
+        updated: ``(samples,)`` int64, the training step of the latest update; -1 before.
+        learns: ``(samples,)`` bool, True where the weight may change.
+
+    >>> table = WeightTable.start(torch.tensor([True, False]), initial=0.5)
+    >>> table.update(torch.tensor([1]), torch.tensor([2.0]), torch.tensor([0.7]), normalised,
+    ...              rate=0.1, step=100)
+    >>> table.weight
+    tensor([1.0000, 0.6000], dtype=torch.float64)
+    """
+
+    weight: Tensor
+    similarity: Tensor
+    loss: Tensor
+    updated: Tensor
+    learns: Tensor
+
+    @classmethod
+    def start(cls, strong: Tensor, initial: float) -> WeightTable:
+        """A table in which weak samples begin at ``initial``; ``strong`` is ``(samples,)`` bool."""
+        weight = torch.where(strong, 1.0, initial).to(torch.float64)
+        unknown = torch.full_like(weight, torch.nan)
+        never = torch.full(strong.shape, -1, dtype=torch.int64)
+        return cls(weight, unknown, unknown.clone(), never, ~strong)
+
+    def update(
+        self,
+        index: Tensor,
+        similarity: Tensor,
+        loss: Tensor,
+        rule: UpdateRule,
+        rate: float,
+        step: int,
+    ) -> None:
+        """Move the weights of the samples at ``index``, ``(updated,)``, by a rule.
+
+        Raises:
+            NonFiniteError: when a similarity or loss is NaN or infinite; nothing has changed then.
+        """
+        if not (torch.isfinite(similarity).all() and torch.isfinite(loss).all()):
+            bad = index[~(torch.isfinite(similarity) & torch.isfinite(loss))].tolist()
+            raise NonFiniteError(
+                f"the weight step at step {step} gave NaN or infinity for samples {bad}"
+            )
+        similarity, loss = similarity.to(self.weight), loss.to(self.weight)
+        moved = rule(self.weight[index], similarity, rate)
+        self.weight[index] = torch.where(self.learns[index], moved, self.weight[index])
+        self.similarity[index] = similarity
+        self.loss[index] = loss
+        self.updated[index] = step
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a checkpoint must keep."""
+        return {
+            "weight": self.weight,
+            "similarity": self.similarity,
+            "loss": self.loss,
+            "updated": self.updated,
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go back to a saved :meth:`state`, to the bit."""
+        self.weight = state["weight"].clone()
+        self.similarity = state["similarity"].clone()
+        self.loss = state["loss"].clone()
+        self.updated = state["updated"].clone()

@@ -1,0 +1,125 @@
+"""N6, T4, T8: parts and processes change neither the loss nor gradients nor weights."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from labelmend.runs import Run
+from labelmend.training.build import fit
+
+EXACT = {
+    "network": {"width": 4, "depth": 2},
+    "weighting": {"start": 1, "every": 1, "strong_samples": 4},
+    "batch": {"size": 8},
+    "augment": {"noise": 0.05},
+    "precision": "64-true",
+    "optimiser": {"warmup": 0},
+    "validate_every": 2,
+}
+
+
+def settings_file(folder: Path, **over) -> Path:
+    import tomli_w
+
+    path = folder / "settings.toml"
+    path.write_text(tomli_w.dumps({**EXACT, **over}))
+    return path
+
+
+def first_step(run: Run) -> tuple[dict, dict, torch.Tensor]:
+    """The first record, the gradient (from the optimiser's memory of it), the first weights."""
+    checkpoint = run.load("last")
+    assert checkpoint.step == 1
+    gradient = {
+        name: tensor / 0.1
+        for name, tensor in checkpoint.tensors["optimiser"].items()
+        if name.endswith("exp_avg")
+    }
+    return run.metrics("train")[0], gradient, checkpoint.tensors["weights"]["weight"]
+
+
+def assert_agree(one: Run, other: Run) -> None:
+    (record, gradient, weight), (record_, gradient_, weight_) = first_step(one), first_step(other)
+    for name in ("loss", "loss_strong", "loss_weak", "gradient_norm"):
+        assert record[name] == pytest.approx(record_[name], rel=1e-12), name
+    largest = max(float(g.abs().max()) for g in gradient.values())
+    for name, value in gradient.items():
+        torch.testing.assert_close(value, gradient_[name], rtol=0, atol=1e-12 * largest)
+    torch.testing.assert_close(weight, weight_, rtol=0, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> Run:
+    return fit(data, tmp_path_factory.mktemp("n6") / "whole", steps=1, **EXACT)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulating_parts_is_one_batch(data, tmp_path, whole, parts) -> None:
+    batch = {"size": 8, "accumulate": parts}
+    run = fit(data, tmp_path / "run", steps=1, **{**EXACT, "batch": batch})
+    assert_agree(run, whole)
+
+
+def launch(processes: int, arguments: list[str], **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc_per_node={processes}", "-m", "labelmend", *arguments]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def test_two_processes_are_one(data, tmp_path, whole) -> None:
+    out = tmp_path / "run"
+    settings = settings_file(tmp_path)
+    arguments = ["train", str(data), "--out", str(out), "--steps", "1", "--config", str(settings)]
+    done = launch(2, arguments)
+    assert done.returncode == 0, done.stderr
+    assert_agree(Run.open(out), whole)
+    assert done.stdout.count("trained:") == 1
+
+
+def test_two_processes_train_validate_and_resume_as_one(data, tmp_path) -> None:
+    settings = settings_file(tmp_path)
+    common = ["--config", str(settings), "--set", "keep=9"]
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    from labelmend.cli import run as command
+
+    assert command(["train", str(data), "--out", str(alone), "--steps", "4", *common]) == 0
+    done = launch(2, ["train", str(data), "--out", str(together), "--steps", "4", *common])
+    assert done.returncode == 0, done.stderr
+    one, two = Run.open(alone), Run.open(together)
+    assert one.steps() == two.steps() == [2, 4]
+    for first, second in zip(one.metrics(), two.metrics(), strict=True):
+        assert first["kind"] == second["kind"]
+        for name, value in first.items():
+            if isinstance(value, float) and name != "seconds":
+                assert second[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
+    # One process goes on where two stopped.
+    import shutil
+
+    shutil.rmtree(together / "checkpoints/step-00000004")
+    assert command(["train", "--resume", str(together)]) == 0
+    weight = one.load("last").tensors["weights"]["weight"]
+    torch.testing.assert_close(
+        Run.open(together).load("last").tensors["weights"]["weight"], weight, rtol=0, atol=1e-6
+    )
+
+
+def test_what_goes_wrong_in_one_process_ends_both_with_the_same_words(make_data, tmp_path) -> None:
+    data = make_data(tmp_path / "data")
+    (data / "labels/weak/s7.npy").write_bytes(b"no label")
+    done = launch(2, ["train", str(data), "--out", str(tmp_path / "run"), "--steps", "2"])
+    assert done.returncode != 0
+    assert "s7.npy" in done.stderr
+    assert not (tmp_path / "run").exists()
