@@ -1,4 +1,4 @@
-"""What all tests share: a small data set, forked processes, and cases that are the same everywhere."""
+"""What all tests share: a small data set, forked processes, the same cases everywhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ torch.set_num_threads(1)
 SIZE = 32
 
 
-def write_data(root: Path, strong: int = 6, weak: int = 8, held_out: int = 2, seed: int = 0) -> Path:
+def write_data(
+    root: Path, strong: int = 6, weak: int = 8, held_out: int = 2, seed: int = 0
+) -> Path:
     """Bright squares in noise; every fourth weak label lies elsewhere."""
     rng = np.random.default_rng(seed)
     rows = ["image,label,quality,split,group"]

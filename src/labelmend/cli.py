@@ -48,11 +48,11 @@ def check(
     json
         Print one JSON object instead.
     """
-    from labelmend.data.check import describe, to_json
+    from labelmend.data.check import describe_inspection, inspection_values
     from labelmend.data.scan import inspect
 
     found = inspect(data, seed=seed)
-    print(_json(to_json(found)) if json else describe(found))
+    print(_json(inspection_values(found)) if json else describe_inspection(found))
     if found.problems:
         many = len(found.problems)
         _complain(f"{data}: {many} problem{'s' * (many > 1)} found, see above")
@@ -274,7 +274,9 @@ def run(arguments: list[str]) -> int:
     2
     """
     try:
-        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        status = app(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
     except cyclopts.CycloptsError as error:
         return _complain(f"{error}", status=2)
     except Stopped as stop:

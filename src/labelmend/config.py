@@ -131,7 +131,9 @@ class OptimiserSettings(_Section):
 
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
-    warmup: int = Field(50, ge=0, description="steps from a learning rate of 0 to the full one")
+    warmup: int = Field(
+        50, ge=0, description="steps to the full learning rate; at most a tenth of all"
+    )
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     clip: float | None = Field(12.0, gt=0, description="largest norm of a network's gradient")
 

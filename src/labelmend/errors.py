@@ -5,14 +5,14 @@ Each text says what was wanted, what was found and the way out, and names the fi
     LabelmendError
     ├── ShapeError         (ValueError)       tensors whose shapes do not fit together
     ├── SettingsError      (ValueError)       a setting or option that cannot be used
-    ├── DataError          (ValueError)       something is wrong with a data set or one of its files
+    ├── DataError          (ValueError)       something is wrong with a data set or a file of it
     │   └── ChangedDataError                  a file is not the one the run began with
-    ├── RunError           (RuntimeError)     a run folder that is missing, in use or not what it should be
+    ├── RunError           (RuntimeError)     a run folder that is missing, in use or no run
     │   ├── DamagedError                      a file of the run does not match its checksum
     │   └── StorageError   (OSError)          the disk refused to keep something
     ├── NonFiniteError     (ArithmeticError)  NaN or infinity where a number must be
     ├── WorkerError        (RuntimeError)     a data-loading process died or hung
-    └── Stopped                               a signal asked the training to end; everything is saved
+    └── Stopped                               a signal asked training to end; everything is saved
 """
 
 from __future__ import annotations

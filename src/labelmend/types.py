@@ -1,4 +1,4 @@
-"""The nouns that travel between rooms: what a sample is, where a region lies, what a batch holds."""
+"""The nouns that travel between rooms: samples, data sets, regions, draws, batches, alignments."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class DataSpec:
     With ``instances`` every value above 0 is class 1. For regression, ``classes`` names the
     label's channels and ``values`` is empty. ``dims`` counts the space axes (1, 2 or 3),
     ``channels`` those of an image, ``channel_axis`` where array files keep them.
-    ``suffix`` is the family that predictions are written in, for example ``".png"``.
+    ``suffix`` is the family that predictions are written in, for example ``".png"``. ``spacing``
+    is what ``data.toml`` says, over what files say; ``None`` where it says nothing.
     """
 
     task: Task
@@ -70,6 +71,7 @@ class DataSpec:
     channel_axis: ChannelAxis
     suffix: str
     instances: bool = False
+    spacing: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,7 @@ class DataSet:
 
     def of(self, split: Split, quality: Quality | None = None) -> tuple[Sample, ...]:
         """The samples of a split, of one quality or of both, in their fixed order."""
-        return tuple(
-            s for s in self.samples if s.split == split and quality in (None, s.quality)
-        )
+        return tuple(s for s in self.samples if s.split == split and quality in (None, s.quality))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +120,7 @@ class Region:
     @property
     def slices(self) -> tuple[slice, ...]:
         """One slice per space axis."""
-        return tuple(
-            slice(a, a + n) for a, n in zip(self.start, self.size, strict=True)
-        )
+        return tuple(slice(a, a + n) for a, n in zip(self.start, self.size, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,11 @@ def uninterrupted(data, tmp_path_factory, small_settings):
 @pytest.mark.parametrize(
     ("kills", "workers"),
     [([1, 5], 0), ([4, 7, 11], 0), ([3, 6, 9, 12], 0), ([5], 1)]
-    + [pytest.param([at], workers, marks=pytest.mark.soak) for at in range(1, 13) for workers in (1, 4)],
+    + [
+        pytest.param([at], workers, marks=pytest.mark.soak)
+        for at in range(1, 13)
+        for workers in (1, 4)
+    ],
 )
 def test_a_killed_training_ends_with_the_same_bits(
     data, tmp_path, small, in_child, uninterrupted, kills, workers
@@ -82,6 +86,7 @@ def test_a_killed_training_ends_with_the_same_bits(
     inputs = {"workers": workers}
     first = True
     for at in kills:
+
         def work(first=first, at=at):
             if first:
                 fit(data, out, steps=STEPS, watcher=KillAt(at), input=inputs, **small)

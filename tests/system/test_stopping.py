@@ -13,8 +13,8 @@ from labelmend.cli import run as command
 from labelmend.errors import NonFiniteError, Stopped
 from labelmend.progress import Silent
 from labelmend.runs import Run
-from labelmend.training import build, reweigh, trainer, validation
-from labelmend.training.build import fit, resume
+from labelmend.training import reweigh, trainer, validation
+from labelmend.training.build import fit, parts, resume
 
 from .test_resume import assert_same, remembered
 
@@ -102,7 +102,7 @@ def test_a_second_signal_ends_at_once(data, tmp_path, small, in_child) -> None:
 
 
 def _poison(value: float, kind: str):
-    make = build.make_loss
+    make = parts.make_loss
 
     def poisoned(name):
         loss = make(name)
@@ -123,7 +123,7 @@ def _poison(value: float, kind: str):
 def test_a_bad_loss_stops_within_a_step_and_names_the_sample(
     data, tmp_path, small, monkeypatch, value
 ) -> None:
-    monkeypatch.setattr(build, "make_loss", _poison(value, "loss"))
+    monkeypatch.setattr(parts, "make_loss", _poison(value, "loss"))
     with pytest.raises(NonFiniteError, match=r"the loss is NaN .* step 1; samples: labels/\S+;"):
         fit(data, tmp_path / "run", steps=STEPS, **small)
     assert Run.open(tmp_path / "run").metrics() == []
@@ -132,7 +132,7 @@ def test_a_bad_loss_stops_within_a_step_and_names_the_sample(
 def test_a_bad_gradient_stops_before_it_reaches_a_parameter(
     data, tmp_path, small, monkeypatch
 ) -> None:
-    monkeypatch.setattr(build, "make_loss", _poison(0, "gradient"))
+    monkeypatch.setattr(parts, "make_loss", _poison(0, "gradient"))
     with pytest.raises(NonFiniteError, match="the gradient is NaN"):
         fit(data, tmp_path / "run", steps=STEPS, **small)
     assert Run.open(tmp_path / "run").metrics() == []

@@ -14,7 +14,7 @@ from labelmend.types import Aligner, Batch, Loss
 Networks = Mapping[str, nn.Module]
 """The networks being trained, by name; ``main`` is the one that is used afterwards."""
 
-Predict = Callable[[Tensor], Tensor]
+LossesOf = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Objective:
             label, valid = moved.label, moved.valid
         return self.loss(logits, label, valid)
 
-    def losses_of(self, network: nn.Module, batch: Batch) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    def losses_of(self, network: nn.Module, batch: Batch) -> LossesOf:
         """The losses of un-mixed samples as a function of a network's parameters (for γ)."""
 
         def losses(params: Mapping[str, Tensor]) -> Tensor:

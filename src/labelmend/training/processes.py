@@ -1,4 +1,4 @@
-"""What the processes of one training say to each other, so that none waits for one that has left."""
+"""What the processes of one training tell each other, so that none waits for one that left."""
 
 from __future__ import annotations
 

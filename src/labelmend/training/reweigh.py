@@ -1,4 +1,4 @@
-"""The weight step: compare every weak sample's gradient with the strong ones', and move its weight."""
+"""The weight step: compare weak samples' gradients with the strong ones', and move weights."""
 
 from __future__ import annotations
 

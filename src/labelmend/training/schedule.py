@@ -1,8 +1,10 @@
-"""What the learning rate is at a step: a pure function, so that nothing is lost on resume."""
+"""When things happen: pure functions of the step, so that nothing is lost on resume."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 
 def learning_rate_factor(step: int, total: int, warmup: int, shape: str) -> float:
@@ -22,3 +24,36 @@ def learning_rate_factor(step: int, total: int, warmup: int, shape: str) -> floa
     if shape == "poly":
         return float((1 - progress) ** 0.9)
     return 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """When things happen, in optimiser steps, and how fast parameters move at each."""
+
+    steps: int
+    validate_every: int
+    save_every: int
+    weigh_start: int
+    weigh_every: int
+    patience: int | None
+    keep: int
+    learning_rate: Callable[[int], float]
+    clip: float | None
+    seed: int
+
+    def due(self, step: int, *, weigh: bool, validate: bool) -> list[str]:
+        """What is to be done after a step, in order."""
+        last = step >= self.steps
+        tasks = []
+        since = step - self.weigh_start
+        if weigh and since >= 0 and since % self.weigh_every == 0:
+            tasks.append("weigh")
+        if validate and (last or step % self.validate_every == 0):
+            tasks.append("validate")
+        if last or step % self.save_every == 0:
+            tasks.append("save")
+        return tasks
+
+    def weighings_before(self, step: int) -> int:
+        """How many weight steps have been taken before the one that is due at ``step``."""
+        return (step - self.weigh_start) // self.weigh_every

@@ -56,7 +56,6 @@ def stopped(number: int, step: int, run: str) -> Stopped:
     """
     name = signal.Signals(number).name
     return Stopped(
-        f"stopped by {name} after step {step}; everything is saved: "
-        f"labelmend train --resume {run}",
+        f"stopped by {name} after step {step}; everything is saved: labelmend train --resume {run}",
         128 + number,
     )

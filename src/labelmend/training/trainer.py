@@ -17,49 +17,17 @@ from torch.optim import Optimizer
 from labelmend.data.dataset import SampleDataset
 from labelmend.data.sampling import Plan, load
 from labelmend.errors import LabelmendError, NonFiniteError
+from labelmend.progress import Watcher
 from labelmend.runs import Checkpoint, Run
 from labelmend.training.objective import Objective, Parcel, Terms, scales
 from labelmend.training.processes import Processes
-from labelmend.progress import Watcher
 from labelmend.training.reweigh import Reweigher
+from labelmend.training.schedule import Timetable
 from labelmend.training.signals import StopRequest, stopped
 from labelmend.training.state import Progress, pack_optimiser, restore_network, unpack_optimiser
 from labelmend.training.validation import Validator
 from labelmend.types import Batch
 from labelmend.weighting.weights import WeightTable
-
-
-@dataclass(frozen=True, slots=True)
-class Timetable:
-    """When things happen, in optimiser steps, and how fast parameters move at each."""
-
-    steps: int
-    validate_every: int
-    save_every: int
-    weigh_start: int
-    weigh_every: int
-    patience: int | None
-    keep: int
-    learning_rate: Callable[[int], float]
-    clip: float | None
-    seed: int
-
-    def due(self, step: int, *, weigh: bool, validate: bool) -> list[str]:
-        """What is to be done after a step, in order."""
-        last = step >= self.steps
-        tasks = []
-        since = step - self.weigh_start
-        if weigh and since >= 0 and since % self.weigh_every == 0:
-            tasks.append("weigh")
-        if validate and (last or step % self.validate_every == 0):
-            tasks.append("validate")
-        if last or step % self.save_every == 0:
-            tasks.append("save")
-        return tasks
-
-    def weighings_before(self, step: int) -> int:
-        """How many weight steps have been taken before the one that is due at ``step``."""
-        return (step - self.weigh_start) // self.weigh_every
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +114,7 @@ class Trainer:
                     break
                 self._take_step(step, loaded)
                 self.progress.step = step + 1
-                self.progress.pending = self.timetable.due(
-                    step + 1, weigh=weigh, validate=validate
-                )
+                self.progress.pending = self.timetable.due(step + 1, weigh=weigh, validate=validate)
                 self._do_pending()
                 self._stop_if_asked()
 

@@ -1,0 +1,177 @@
+"""Settings and a data set become a training: the one place that reads both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from labelmend.config import Settings
+from labelmend.config import preset as named_settings
+from labelmend.data.readers import hash_file
+from labelmend.errors import ChangedDataError, LabelmendError, SettingsError
+from labelmend.progress import Silent, Watcher
+from labelmend.runs import Run
+from labelmend.training.build.parts import assemble
+from labelmend.training.build.begin import create_run
+from labelmend.training.processes import Processes
+from labelmend.training.trainer import Trainer
+from labelmend.types import DataSet
+
+__all__ = ["assemble", "fit", "resume"]
+
+
+def fit(
+    data: str | Path,
+    out: str | Path,
+    *,
+    preset: str = "weighted",
+    settings: Settings | None = None,
+    watcher: Watcher | None = None,
+    **overrides: Any,
+) -> Run:
+    """Train on a data set and leave everything in a run folder.
+
+    Args:
+        data: the data set's folder.
+        out: the run folder; must not exist or be empty.
+        preset: ``weighted``, ``pooled`` or ``strong_only``.
+        settings: complete settings instead of a preset.
+        watcher: who sees the progress; nobody by default.
+        overrides: single settings over either, such as ``steps=500, batch={"size": 4}``.
+
+    Returns:
+        The finished run; ``labelmend.load(run)`` predicts with it.
+
+    Raises:
+        DataError: when something is wrong with the data; ``labelmend check`` lists it all.
+        SettingsError: for a setting that cannot be used.
+        Stopped: after SIGINT or SIGTERM; :func:`resume` goes on.
+
+    The trap: figures on the held-out strong samples that chose a checkpoint are no test figures.
+    """
+    below = named_settings(preset) if settings is None else settings.model_dump()
+    chosen = Settings.make(below, overrides)
+    fabric = _start_fabric(chosen)
+    watcher = _only_first(fabric, watcher)
+    run = _created(fabric, Path(data), Path(out), chosen, watcher)
+    _train(fabric, run, watcher, resumed=False)
+    return run
+
+
+def resume(run: str | Path, *, watcher: Watcher | None = None) -> Run:
+    """Go on with a training exactly where its last whole checkpoint stands.
+
+    Raises:
+        ChangedDataError: when a file of the data set is no longer the one training began with.
+        DamagedError: when no whole checkpoint is left; it never begins afresh.
+    """
+    opened = Run.open(Path(run))
+    fabric = _start_fabric(opened.settings)
+    watcher = _only_first(fabric, watcher)
+    _refuse_changed(opened.data)
+    _train(fabric, opened, watcher, resumed=True)
+    return opened
+
+
+def _start_fabric(settings: Settings) -> Fabric:
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    try:
+        fabric = Fabric(
+            accelerator=settings.device,
+            devices=local,
+            num_nodes=max(world // local, 1),
+            strategy="ddp" if world > 1 else "auto",
+            precision=settings.precision,
+        )
+    except (RuntimeError, ValueError, ImportError) as error:
+        raise SettingsError(f"device {settings.device!r} cannot be used: {error}") from error
+    fabric.launch()
+    return fabric
+
+
+def _only_first(fabric: Fabric, watcher: Watcher | None) -> Watcher:
+    return watcher if watcher is not None and fabric.global_rank == 0 else Silent()
+
+
+def _created(fabric: Fabric, data: Path, out: Path, settings: Settings, watcher: Watcher) -> Run:
+    processes = Processes(fabric)
+    error: LabelmendError | None = None
+    if processes.first:
+        try:
+            create_run(data, out, settings, watcher)
+        except LabelmendError as caught:
+            error = caught
+    processes.agree(error)
+    return Run.open(out)
+
+
+def _refuse_changed(data: DataSet) -> None:
+    recorded = {s.image: s.image_sha256 for s in data.samples}
+    recorded |= {s.label: s.label_sha256 for s in data.samples}
+    root = Path(data.root)
+    changed = [name for name, digest in recorded.items() if _hash(root / name) != digest]
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ChangedDataError(
+            f"{root / changed[0]}{more} changed since this run began; a run goes on only with "
+            "the files it began with: restore them, or start a new run with --out"
+        )
+
+
+def _hash(path: Path) -> str:
+    return hash_file(path) if path.exists() else ""
+
+
+def _train(fabric: Fabric, run: Run, watcher: Watcher, *, resumed: bool) -> None:
+    with ExitStack() as stack:
+        first = fabric.global_rank == 0
+        processes = Processes(fabric)
+        error: LabelmendError | None = None
+        try:
+            if first:
+                stack.enter_context(run.claim())
+        except LabelmendError as caught:
+            error = caught
+        processes.agree(error)
+        # The caller's random numbers go on as if there had been no training.
+        stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(fabric)))
+        stack.enter_context(_number_type(run.settings.precision))
+        trainer = assemble(fabric, run, watcher)
+        if resumed:
+            _go_back(trainer, run, watcher, processes)
+        trainer.train()
+
+
+@contextmanager
+def _number_type(precision: str) -> Iterator[None]:
+    """Under ``64-true`` Fabric still rounds what a network returns to torch's default type."""
+    before = torch.get_default_dtype()
+    try:
+        if precision == "64-true":
+            torch.set_default_dtype(torch.float64)
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _cuda_devices(fabric: Fabric) -> list[int]:
+    return [fabric.device.index or 0] if fabric.device.type == "cuda" else []
+
+
+def _go_back(trainer: Trainer, run: Run, watcher: Watcher, processes: Processes) -> None:
+    checkpoint = run.load("last")
+    trainer.restore(checkpoint)
+    for note in checkpoint.notes:
+        watcher.say(note)
+    if processes.first:
+        run.rewind(checkpoint.step)
+    watcher.say(f"going on after step {checkpoint.step}")
+
+
