@@ -80,7 +80,9 @@ class InputSettings(_Section):
 class AugmentSettings(_Section):
     """Random changes, alike for image and label."""
 
-    flip: float = Field(0.5, ge=0, le=1, description="probability per space axis")
+    flip: float | None = Field(
+        None, ge=0, le=1, description="probability per space axis; 0.5, or 0 along time (1-D)"
+    )
     quarter_turns: bool = Field(False, description="turn squares by 0, 90, 180 or 270 degrees")
     noise: float = Field(0.05, ge=0, description="largest deviation of added noise")
     contrast: float = Field(0.1, ge=0, lt=1, description="largest relative change of contrast")
@@ -132,7 +134,7 @@ class OptimiserSettings(_Section):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     warmup: int = Field(
-        50, ge=0, description="steps to the full learning rate; at most a tenth of all"
+        50, ge=0, description="steps to the full rate; at most a tenth of all"
     )
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     clip: float | None = Field(12.0, gt=0, description="largest norm of a network's gradient")
@@ -151,7 +153,7 @@ class Settings(_Section):
     seed: int = Field(0, ge=0, lt=2**31)
     steps: int | None = Field(None, ge=1, description="training steps; 2000 by default")
     epochs: float | None = Field(None, gt=0, description="or passes over the larger set of labels")
-    loss: str = "dice_ce"
+    loss: str | None = Field(None, description="by default dice_ce, or l1 for regression")
     precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     validate_every: int | None = Field(None, ge=1, description="steps; by default 10 times a run")

@@ -101,9 +101,7 @@ def judge(
         return regression_metrics(scores, label, valid, spec.classes)
     found = scores.argmax(0)
     surface = surface and spec.dims > 1
-    row = segmentation_metrics(
-        found, label, valid, spec.classes, spacing=spacing, surface=surface
-    )
+    row = segmentation_metrics(found, label, valid, spec.classes, spacing=spacing, surface=surface)
     if spec.dims == 1:
         step = 1.0 if spacing is None else spacing[0]
         events = event_metrics(found, label, valid, spec.classes, spacing=step)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from labelmend.data.readers import load_verified, read_image, read_label
+from labelmend.data.readers import load_verified, read_as, read_label
 from labelmend.data.whole import judge
 from labelmend.errors import DataError
 from labelmend.inference.predictor import Predictor
@@ -118,9 +118,7 @@ def judge_sample(predictor: Predictor, sample: Sample) -> Row:
     """Every metric of one sample, by class."""
     spec, root = predictor.spec, Path(predictor.run.data.root)
     content = load_verified(root / sample.image, sample.image_sha256)
-    raster = read_image(
-        root / sample.image, content=content, dims=spec.dims, channel_axis=spec.channel_axis
-    )
+    raster = read_as(root / sample.image, spec, content=content)
     content = load_verified(root / sample.label, sample.label_sha256)
     label, valid = read_label(root / sample.label, spec, raster, content=content)
     scores = predictor.scores(raster)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from labelmend.config import Settings
 from labelmend.data.formats import SUFFIXES, split_name
 from labelmend.data.prepare import Preparation
-from labelmend.data.readers import read_image, write_label
+from labelmend.data.readers import read_as, write_label
 from labelmend.data.whole import predict_whole
 from labelmend.errors import DataError, LabelmendError, RunError, SettingsError, ShapeError
 from labelmend.networks.build import build_network
@@ -95,7 +95,7 @@ class Predictor:
                 f"the image must be shaped (channels, *space) with {channels} channels and "
                 f"{dims} space axes, not {tuple(array.shape)}"
             )
-        return Raster(array, spacing)
+        return Raster(array, spacing or self.spec.spacing)
 
 
 def load(
@@ -208,7 +208,7 @@ def predict_files(
 
 def _predict_file(predictor: Predictor, source: Path, target: Path) -> None:
     spec = predictor.spec
-    raster = read_image(source, dims=spec.dims, channel_axis=spec.channel_axis)
+    raster = read_as(source, spec)
     label = predictor.predict(raster.array, spacing=raster.spacing)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_label(target, label, spec, raster)

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from labelmend.data.dataset import SampleDataset
 from labelmend.data.sampling import Plan, load
-from labelmend.errors import LabelmendError, NonFiniteError
+from labelmend.errors import LabelmendError, NonFiniteError, WorkerError
 from labelmend.progress import Watcher
 from labelmend.runs import Checkpoint, Run
 from labelmend.training.objective import Objective, Parcel, Terms, scales
@@ -159,8 +159,12 @@ class Trainer:
         try:
             parts = next(loaded)
         except LabelmendError as caught:
-            error = caught
+            # A signal to the whole group also ends loading processes that have yet to start.
+            stopping = isinstance(caught, WorkerError) and self._signals.number()
+            error = None if stopping else caught
         self.processes.agree(error)
+        if self.processes.largest(not parts):
+            self._stop_if_asked()
         return parts
 
     def _parcel(self, batch: Batch, step: int) -> Parcel:

@@ -62,9 +62,7 @@ def _summed_gradient(losses_of: LossesOf, params: Parameters) -> tuple[dict[str,
     return {n: torch.zeros_like(p) if g is None else g for (n, p), g in pairs}, len(losses)
 
 
-def gradient_similarity(
-    losses_of: LossesOf, params: Parameters, direction: Parameters
-) -> Tensor:
+def gradient_similarity(losses_of: LossesOf, params: Parameters, direction: Parameters) -> Tensor:
     """How alike each sample's gradient is to a direction: g_kᵀ v for every sample k, ``(batch,)``.
 
     Seed A, eq. 7–8. One forward-mode derivative of the vector of losses along v = H⁻¹ g_S; the

@@ -16,6 +16,7 @@ from labelmend.weighting.gradients import (
 
 from . import oracle_gradients as oracle
 
+
 def _case(dims: int, batch: int, seed: int, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     network = build_network("unet", dims, 1, 3, width=4, depth=2, seed=seed).to(dtype).eval()

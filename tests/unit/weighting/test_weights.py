@@ -30,7 +30,9 @@ def test_permuting_the_samples_permutes_their_weights(similarity, seed, name) ->
 def test_normalised_does_not_depend_on_the_scale_of_the_loss(similarity, factor) -> None:
     values = torch.tensor(similarity, dtype=torch.float64)
     weight = torch.full_like(values, 0.5)
-    torch.testing.assert_close(normalised(weight, values, 0.1), normalised(weight, values * factor, 0.1))
+    torch.testing.assert_close(
+        normalised(weight, values, 0.1), normalised(weight, values * factor, 0.1)
+    )
 
 
 def test_plain_is_equation_9() -> None:

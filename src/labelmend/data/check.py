@@ -1,0 +1,59 @@
+"""An inspection of a data set as text for people and as plain values for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from labelmend.data.scan import Inspection
+from labelmend.types import DataSet
+
+
+def describe_inspection(seen: Inspection) -> str:
+    """An inspection in lines: what is there, what to know, what is wrong."""
+    lines = [] if seen.dataset is None else _what_is_there(seen.dataset)
+    lines += [f"note: {note}" for note in seen.notes]
+    lines += [f"problem: {problem}" for problem in seen.problems]
+    count = len(seen.problems)
+    lines.append("no problems" if not count else f"{count} problem{'s' if count > 1 else ''}")
+    return "\n".join(lines)
+
+
+def inspection_values(seen: Inspection) -> dict[str, Any]:
+    """An inspection as nested plain values, ready for JSON.
+
+    ``samples`` counts by quality and split; ``ok`` says that there is no problem.
+    """
+    data = seen.dataset
+    return {
+        "ok": not seen.problems and data is not None,
+        "problems": [{"file": p.file, "message": p.message} for p in seen.problems],
+        "notes": list(seen.notes),
+        "spec": None if data is None else asdict(data.spec),
+        "samples": {} if data is None else _counts(data),
+        "groups": 0 if data is None else len({s.group for s in data.samples}),
+    }
+
+
+def _counts(data: DataSet) -> dict[str, dict[str, int]]:
+    counts = Counter((s.quality, s.split) for s in data.samples)
+    return {
+        quality: {split: counts[quality, split] for split in ("train", "val", "test")}
+        for quality in ("strong", "weak")
+    }
+
+
+def _what_is_there(data: DataSet) -> list[str]:
+    spec = data.spec
+    images = len({s.image for s in data.samples})
+    groups = len({s.group for s in data.samples})
+    lines = [
+        f"{data.root}: {len(data.samples)} labels of {images} images in {groups} groups",
+        f"task: {spec.task}, {spec.dims} space axes, {spec.channels} channels",
+        f"classes: {', '.join(spec.classes)}",
+    ]
+    for quality, by_split in _counts(data).items():
+        shown = ", ".join(f"{count} {split}" for split, count in by_split.items())
+        lines.append(f"{quality}: {shown}")
+    return lines

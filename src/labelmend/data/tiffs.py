@@ -1,0 +1,225 @@
+"""Decode TIFF and OME-TIFF, with pages, axes and micrometres as the file says."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from labelmend.data.formats import Content, Raw, check_decoded, damaged
+from labelmend.data.images import drop_opaque, refuse_orientation
+from labelmend.errors import DataError
+
+_MILLIMETRES = {
+    "mm": 1.0,
+    "cm": 10.0,
+    "m": 1000.0,
+    "um": 1e-3,
+    "µm": 1e-3,
+    "μm": 1e-3,
+    "micron": 1e-3,
+    "microns": 1e-3,
+    "nm": 1e-6,
+    "\\u00B5m": 1e-3,
+}
+_OPAQUE_KINDS = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE", "YCBCR")
+_GAIN = {
+    "NONE": 1,
+    "PACKBITS": 64,
+    "LZW": 2800,
+    "ADOBE_DEFLATE": 1100,
+    "DEFLATE": 1100,
+    "JPEG": 1100,
+}
+_UNKNOWN_AXES = frozenset("IQ")
+
+
+def decode_tiff(content: Content, limit: int, *, label: bool) -> Raw:
+    """The values of a TIFF: pages first, then rows and columns; samples or ``C`` are channels.
+
+    Spacing comes from OME, ImageJ or a resolution per centimetre; dots per inch are a print size
+    and are not taken. A trap: what a page axis is, space or channels, only the data set can say.
+    """
+    import tifffile
+
+    _check_chain(content)
+    stream: Any = content if isinstance(content, mmap.mmap) else BytesIO(content)
+    with _quiet(), tifffile.TiffFile(stream) as tiff:
+        series = _only_series(tiff)
+        page = series.keyframe
+        _check_kind(page, label=label)
+        _check_stored(series, len(content), limit)
+        array = _pixels(series, content)
+        axes, array = _without_single(series.axes, array)
+        spacing = _spacing(tiff, page, axes)
+        alpha = page.extrasamples[-1:] in ((1,), (2,))
+    return _arranged(axes, array, spacing, alpha=alpha)
+
+
+def _check_chain(content: Content) -> None:
+    """Refuse a chain of pages that runs in a circle: tifffile would follow it for ever."""
+    order = "<" if content[:2] == b"II" else ">"
+    big = bytes(content[2:4]) in (b"+\0", b"\0+")
+    number, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
+    width, head = struct.calcsize(number), struct.calcsize(count)
+    (place,) = struct.unpack(order + number, content[width : 2 * width])
+    seen: set[int] = set()
+    while place:
+        if place in seen:
+            raise damaged("TIFF")
+        seen.add(place)
+        (tags,) = struct.unpack(order + count, content[place : place + head])
+        end = place + head + tags * entry
+        (place,) = struct.unpack(order + number, content[end : end + width])
+
+
+def _only_series(tiff: Any) -> Any:
+    if len(tiff.series) != 1:
+        raise DataError(
+            f"holds {len(tiff.series)} pictures of different size or kind; save the wanted one "
+            "alone"
+        )
+    series = tiff.series[0]
+    if any(page is None for page in series.pages):
+        raise DataError("its pages are spread over other files; save them all in one")
+    return series
+
+
+def _check_kind(page: Any, *, label: bool) -> None:
+    photometric = getattr(page.photometric, "name", str(page.photometric))
+    compression = getattr(page.compression, "name", str(page.compression))
+    lossy = "JPEG" in compression or "WEBP" in compression
+    if photometric not in _OPAQUE_KINDS or (photometric == "YCBCR" and "JPEG" not in compression):
+        raise DataError(f"a TIFF in {photometric} colours is not read; convert it to RGB or grey")
+    if photometric == "PALETTE" and not label:
+        raise DataError("an image with a palette as TIFF is not read; save it as RGB or grey")
+    if label and lossy:
+        raise DataError(
+            f"a label cannot be compressed with {compression}: it does not keep values; "
+            "use deflate or none"
+        )
+    tag = page.tags.get(274)
+    refuse_orientation(None if tag is None else int(tag.value))
+
+
+def _check_stored(series: Any, stored: int, limit: int) -> None:
+    page = series.keyframe
+    size = prod(int(n) for n in series.shape) * series.dtype.itemsize
+    ratio = _GAIN.get(getattr(page.compression, "name", ""))
+    single = page.bitspersample if isinstance(page.bitspersample, int) else 8
+    gain = None if ratio is None else ratio * (8 if single < 8 else 1)
+    check_decoded(size, limit, stored=None if gain is None else stored, ratio=gain or 1)
+    if page.is_tiled:
+        tile = page.tilewidth * page.tilelength * page.tiledepth * page.samplesperpixel
+        check_decoded(tile * series.dtype.itemsize, limit)
+    for each in series.pages:
+        offsets, counts = each.dataoffsets, each.databytecounts
+        whole = len(offsets) == len(counts) > 0
+        if not whole or any(
+            o <= 0 or n <= 0 or o + n > stored for o, n in zip(offsets, counts, strict=True)
+        ):
+            raise DataError(
+                "is damaged or cut short: some of its pixels lie outside the file; "
+                "copy or export it again"
+            )
+
+
+def _pixels(series: Any, content: Content) -> np.ndarray:
+    lies_open = series.dataoffset is not None and series.keyframe.is_memmappable
+    if isinstance(content, mmap.mmap) and lies_open:
+        dtype = series.dtype.newbyteorder(series.parent.byteorder)
+        flat = np.frombuffer(content, dtype, prod(series.shape), series.dataoffset)
+        return flat.reshape(series.shape)
+    return np.asarray(series.asarray(maxworkers=1)).reshape(series.shape)
+
+
+def _without_single(axes: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+    gone = tuple(i for i, axis in enumerate(axes) if axis not in "YXZ" and array.shape[i] == 1)
+    return "".join(a for i, a in enumerate(axes) if i not in gone), array.squeeze(gone)
+
+
+def _arranged(
+    axes: str, array: np.ndarray, spacing: tuple[float, ...] | None, *, alpha: bool
+) -> Raw:
+    channel_axes = [i for i, axis in enumerate(axes) if axis in "SC"]
+    if len(channel_axes) > 1:
+        raise DataError(f"has two channel axes ({axes}); save it with one")
+    if not channel_axes:
+        loose = bool(_UNKNOWN_AXES & set(axes))
+        return Raw(array, None if loose else "none", spacing)
+    array = np.moveaxis(array, channel_axes[0], -1)
+    if alpha and axes[channel_axes[0]] == "S":
+        full = np.iinfo(array.dtype).max if array.dtype.kind in "ui" else 1.0
+        array = drop_opaque(array, full)
+    if array.shape[-1] == 1:
+        return Raw(array[..., 0], "none", spacing)
+    return Raw(array, "last", spacing)
+
+
+def _spacing(tiff: Any, page: Any, axes: str) -> tuple[float, ...] | None:
+    space = [axis for axis in axes if axis not in "SC"]
+    sizes = _ome_spacing(tiff) if tiff.is_ome else _plain_spacing(tiff, page)
+    if sizes is None:
+        return None
+    known = [sizes.get(axis) for axis in space if axis not in _UNKNOWN_AXES]
+    found = tuple(float(size) for size in known if size is not None and 0 < size < 1e9)
+    return found if len(found) == len(known) else None
+
+
+def _ome_spacing(tiff: Any) -> dict[str, float] | None:
+    from xml.etree import ElementTree
+
+    root = ElementTree.fromstring(tiff.ome_metadata)
+    pixels = next((e for e in root.iter() if e.tag.endswith("}Pixels") or e.tag == "Pixels"), None)
+    if pixels is None:
+        return None
+    sizes = {}
+    for axis in "XYZ":
+        factor = _MILLIMETRES.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        value = pixels.get(f"PhysicalSize{axis}")
+        if factor is not None and value is not None:
+            sizes[axis] = float(value) * factor
+    return sizes
+
+
+def _plain_spacing(tiff: Any, page: Any) -> dict[str, float] | None:
+    about = (tiff.imagej_metadata or {}) if tiff.is_imagej else {}
+    per_centimetre = getattr(page.resolutionunit, "name", "") == "CENTIMETER"
+    factor = _MILLIMETRES.get(str(about.get("unit", ""))) or (10.0 if per_centimetre else None)
+    if factor is None or 0 in page.resolution:
+        return None
+    per_x, per_y = page.resolution
+    sizes = {"X": factor / per_x, "Y": factor / per_y}
+    if "spacing" in about:
+        sizes["Z"] = abs(float(about["spacing"])) * factor
+    return sizes
+
+
+class _Hush(logging.Filter):
+    """Drops what tifffile says while we read in this thread; others still hear it."""
+
+    reading = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - the signature is logging's
+        return not getattr(self.reading, "on", False)
+
+
+_HUSH = _Hush()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logging.getLogger("tifffile").addFilter(_HUSH)  # adding it twice changes nothing
+    _HUSH.reading.on = True
+    try:
+        yield
+    finally:
+        _HUSH.reading.on = False

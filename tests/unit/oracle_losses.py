@@ -1,0 +1,73 @@
+"""Slow and obvious twins of the losses: plain Python loops over single positions."""
+
+import math
+
+
+def positions(logits, label, valid):
+    """(logits, label) of every valid position of one sample, as plain numbers."""
+    flat = logits.reshape(logits.shape[0], -1).tolist()
+    places = [i for i, known in enumerate(valid.flatten().tolist()) if known]
+    columns = [[row[i] for row in flat] for i in places]
+    if label.is_floating_point():
+        truth = label.reshape(label.shape[0], -1).tolist()
+        return columns, [[row[i] for row in truth] for i in places]
+    return columns, [label.flatten().tolist()[i] for i in places]
+
+
+def softmax(z):
+    e = [math.exp(v - max(z)) for v in z]
+    return [v / sum(e) for v in e]
+
+
+def mean(values):
+    return sum(values) / len(values) if values else 0.0
+
+
+def cross_entropy(zs, ys):
+    return mean([-math.log(softmax(z)[y]) for z, y in zip(zs, ys, strict=True)])
+
+
+def binary_cross_entropy(zs, ys):
+    terms = []
+    for z, y in zip(zs, ys, strict=True):
+        for c in range(1, len(z)):
+            p = 1 / (1 + math.exp(z[0] - z[c]))
+            terms.append(-math.log(p if y == c else 1 - p))
+    return mean(terms)
+
+
+def dice(zs, ys):
+    if not zs:
+        return 0.0
+    terms = []
+    for c in range(1, len(zs[0])):
+        p = [softmax(z)[c] for z in zs]
+        y = [float(v == c) for v in ys]
+        both = sum(a * b for a, b in zip(p, y, strict=True))
+        terms.append(1 - 2 * both / (sum(p) + sum(y)) if any(y) else mean(p))
+    return mean(terms)
+
+
+def dice_ce(zs, ys):
+    return dice(zs, ys) + cross_entropy(zs, ys)
+
+
+def focal(zs, ys):
+    p = [softmax(z)[y] for z, y in zip(zs, ys, strict=True)]
+    return mean([-((1 - v) ** 2) * math.log(v) for v in p])
+
+
+def differences(zs, ys):
+    for z, y in zip(zs, ys, strict=True):
+        if isinstance(y, list):
+            yield from (a - b for a, b in zip(z, y, strict=True))
+        else:
+            yield from (p - float(c == y) for c, p in enumerate(softmax(z)))
+
+
+def l1(zs, ys):
+    return mean([abs(d) for d in differences(zs, ys)])
+
+
+def l2(zs, ys):
+    return mean([d * d for d in differences(zs, ys)])

@@ -1,0 +1,265 @@
+import pytest
+import torch
+
+from labelmend import losses
+from labelmend.errors import SettingsError, ShapeError
+from labelmend.losses import LOSSES, REGRESSION_LOSSES, make_loss
+
+from . import oracle_losses
+
+CASES = [(name, "segmentation") for name in LOSSES]
+CASES += [(name, "regression") for name in REGRESSION_LOSSES]
+SPACES = [(7,), (4, 5), (3, 2, 4)]
+
+
+def draw(task, *, batch=3, classes=3, space=(4, 5), dtype=torch.float64, seed=0, known=0.7):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(batch, classes, *space, generator=generator, dtype=dtype)
+    if task == "segmentation":
+        label = torch.randint(0, classes, (batch, *space), generator=generator)
+    else:
+        label = torch.randn(batch, classes, *space, generator=generator, dtype=dtype)
+    valid = torch.rand(batch, *space, generator=generator) < known
+    return logits, label, valid
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_equals_its_slow_twin(name, task, space):
+    logits, label, valid = draw(task, space=space, seed=len(space))
+    # one sample with only background, one with nothing known
+    if task == "segmentation":
+        label[1] = 0
+    valid[2] = False
+    got = make_loss(name, task)(logits, label, valid)
+    twin = getattr(oracle_losses, name)
+    want = [
+        twin(*oracle_losses.positions(z, y, v))
+        for z, y, v in zip(logits, label, valid, strict=True)
+    ]
+    assert got.shape == (3,)
+    torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_derivatives_are_right_in_both_directions_and_twice(name, task):
+    logits, label, valid = draw(task, batch=2, space=(2, 3), seed=5)
+    if task == "segmentation":
+        label[1] = 0
+    loss = make_loss(name, task)
+    logits.requires_grad_()
+    inputs = (lambda z: loss(z, label, valid), (logits,))
+    assert torch.autograd.gradcheck(*inputs, check_forward_ad=True, fast_mode=False)
+    assert torch.autograd.gradgradcheck(*inputs, fast_mode=False)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_what_is_ignored_reaches_neither_value_nor_derivative(name, task):
+    logits, label, valid = draw(task)
+    loss = make_loss(name, task)
+    poisoned, lie = logits.clone(), label.clone()
+    hidden = ~valid.unsqueeze(1).expand_as(logits)
+    poisoned[hidden] = (
+        torch.tensor([float("inf"), float("nan"), -float("inf"), 1e308])
+        .repeat(logits.numel())[: int(hidden.sum())]
+        .to(logits.dtype)
+    )
+    if task == "segmentation":
+        lie[~valid] = 255
+        lie[0][~valid[0]] = -100
+    else:
+        lie[hidden] = float("nan")
+
+    def value_and_gradient(z, y):
+        z = z.clone().requires_grad_()
+        value = loss(z, y, valid)
+        (gradient,) = torch.autograd.grad(value.sum(), z)
+        return value.detach(), gradient
+
+    value, gradient = value_and_gradient(logits, label)
+    value_lie, gradient_lie = value_and_gradient(poisoned, lie)
+    assert torch.equal(value, value_lie) and torch.equal(gradient, gradient_lie)
+    assert (gradient[hidden] == 0).all() and gradient.abs().sum() > 0
+    _, slope = torch.func.jvp(
+        lambda z: loss(z, lie, valid), (poisoned,), (torch.ones_like(poisoned),)
+    )
+    assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_nothing_known_is_exactly_nothing(name, task):
+    logits, label, valid = draw(task)
+    valid[:] = False
+    logits = (logits * float("inf")).requires_grad_()
+    value = make_loss(name, task)(logits, label, valid)
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    assert torch.equal(value, torch.zeros(3, dtype=value.dtype))
+    assert torch.equal(gradient, torch.zeros_like(logits))
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_a_bad_number_where_the_label_is_known_stays_visible(name, task):
+    logits, label, valid = draw(task)
+    valid[0, 0, 0] = True
+    logits[0, :, 0, 0] = float("nan")
+    value = make_loss(name, task)(logits, label, valid)
+    assert value[0].isnan() and value[1:].isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_computes_in_float32_at_least(name, task, dtype):
+    logits, label, valid = draw(task, dtype=torch.float64, space=(64, 64), known=0.95)
+    logits = logits.to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        value = make_loss(name, task)(logits, label.to(dtype) if label.ndim == 4 else label, valid)
+    assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    label = label.to(dtype).double() if label.ndim == 4 else label
+    exact = make_loss(name, task)(logits.double(), label, valid)
+    torch.testing.assert_close(value.double(), exact, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_maps_over_samples_with_torch_func(name, task):
+    logits, label, valid = draw(task)
+    loss = make_loss(name, task)
+
+    def alone(z, y, v):
+        return loss(z[None], y[None], v[None])[0]
+
+    torch.testing.assert_close(
+        torch.func.vmap(alone)(logits, label, valid), loss(logits, label, valid)
+    )
+    per_sample = torch.func.vmap(torch.func.grad(alone))(logits, label, valid)
+    whole = torch.func.grad(lambda z: loss(z, label, valid).sum())(logits)
+    torch.testing.assert_close(per_sample, whole)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_a_perfect_prediction_costs_nothing(name, task):
+    _, label, valid = draw(task)
+    if task == "segmentation":
+        label[1] = 0
+        perfect = 120 * torch.nn.functional.one_hot(label, 3).movedim(-1, 1).double()
+        perfect[:, 1:] -= 60
+    else:
+        perfect = label.clone()
+    assert (make_loss(name, task)(perfect, label, valid) < 1e-12).all()
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice", "dice_ce"])
+def test_sure_and_wrong_stays_finite(name):
+    label = torch.zeros(1, 4, dtype=torch.int64)
+    logits = torch.tensor([[[-1e4] * 4, [1e4] * 4]]).requires_grad_()
+    value = make_loss(name)(logits, label, torch.ones(1, 4, dtype=torch.bool))
+    assert value.isfinite().all() and value > 0.9
+    assert torch.autograd.grad(value.sum(), logits)[0].isfinite().all()
+
+
+def test_sure_and_right_stays_finite():
+    label = torch.zeros(1, 4, dtype=torch.int64)
+    logits = torch.tensor([[[1e4] * 4, [-1e4] * 4]]).requires_grad_()
+    for name in LOSSES:
+        value = make_loss(name)(logits, label, torch.ones(1, 4, dtype=torch.bool))
+        assert value.item() == 0
+        assert (torch.autograd.grad(value.sum(), logits)[0] == 0).all()
+
+
+@pytest.fixture
+def two_threads():
+    """Threads divide the batch at any position, which is where rounding could change."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_the_place_in_the_batch_changes_no_bit(name, task, dtype):
+    loss = make_loss(name, task)
+    for classes, space in ((3, (5,)), (3, (1,)), (2, (101,)), (6, (1001,))):
+        inputs = draw(task, batch=30, classes=classes, space=space, dtype=dtype)
+        inputs[0].mul_(3)
+        alone = torch.cat([loss(*(t[i : i + 1] for t in inputs)) for i in range(30)])
+        assert torch.equal(loss(*inputs), alone)
+
+
+def test_two_classes_make_binary_cross_entropy_the_same_as_cross_entropy():
+    inputs = draw("segmentation", classes=2)
+    torch.testing.assert_close(
+        losses.binary_cross_entropy(*inputs), losses.cross_entropy(*inputs), rtol=1e-12, atol=0
+    )
+
+
+def test_the_best_logits_for_binary_cross_entropy_have_the_right_class_on_top():
+    _, label, valid = draw("segmentation", classes=4, known=2.0)
+    logits = torch.zeros(3, 4, 4, 5, requires_grad=True)
+    for _ in range(50):
+        value = losses.binary_cross_entropy(logits, label, valid).sum()
+        (gradient,) = torch.autograd.grad(value, logits)
+        logits = (logits - 20 * gradient).detach().requires_grad_()
+    assert torch.equal(logits.argmax(1), label)
+
+
+def test_an_empty_label_teaches_dice_to_say_less():
+    logits = torch.zeros(1, 2, 10, requires_grad=True)
+    value = losses.dice(logits, torch.zeros(1, 10, dtype=torch.int64), torch.ones(1, 10).bool())
+    assert value.item() == pytest.approx(0.5)
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    assert (gradient[0, 1] > 0).all()
+
+
+def test_inputs_are_left_alone():
+    for name, task in CASES:
+        inputs = draw(task)
+        before = [t.clone() for t in inputs]
+        make_loss(name, task)(*inputs)
+        assert all(torch.equal(a, b) for a, b in zip(inputs, before, strict=True))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda z, y, v: (z[0, 0], y, v), "logits must be floating"),
+        (lambda z, y, v: (z.long(), y, v), "not int64"),
+        (lambda z, y, v: (z, y, v.long()), "valid must be bool"),
+        (lambda z, y, v: (z, y, v[:2]), "valid must be bool (3, 4, 5)"),
+        (lambda z, y, v: (z, y[:, None], v), "int64 (3, 4, 5), not int64 (3, 1, 4, 5)"),
+        (lambda z, y, v: (z, y.int(), v), "not int32"),
+        (lambda z, y, v: (z[:, :1], y, v), "at least 2 classes"),
+        (lambda z, y, v: (z, y.to("meta"), v), "one device"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, change, words):
+    with pytest.raises(ShapeError) as caught:
+        make_loss(name)(*change(*draw("segmentation")))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_continuous_label_of_another_shape_is_refused(name):
+    logits, _, valid = draw("segmentation")
+    with pytest.raises(ShapeError):
+        make_loss(name)(logits, torch.zeros(3, 1, 4, 5), valid)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("wrong", [3, 255, -1, -100])
+def test_a_class_that_does_not_exist_is_never_taken_for_another(name, wrong):
+    logits, label, valid = draw("segmentation")
+    valid[1, 2, 3] = True
+    label[1, 2, 3] = wrong
+    with pytest.raises((RuntimeError, IndexError), match="out of bounds"):
+        make_loss(name)(logits, label, valid)
+
+
+def test_names():
+    assert set(REGRESSION_LOSSES) < set(LOSSES)
+    assert all(f"``{name}``" in losses.__doc__ for name in LOSSES)
+    with pytest.raises(SettingsError, match="did you mean 'cross_entropy'"):
+        make_loss("crossentropy")
+    with pytest.raises(SettingsError, match="use one of l1, l2"):
+        make_loss("dice_ce", "regression")
