@@ -114,7 +114,10 @@ class WeightingSettings(_Section):
     every: int = Field(50, ge=1, description="training steps between weight steps (tau)")
     strong_samples: int = Field(16, ge=1, description="strong samples per trusted gradient")
     weak_samples: int | None = Field(
-        None, ge=1, description="weak samples judged per weight step, in turn; all by default"
+        None,
+        ge=1,
+        description="weak samples judged per weight step, in turn; by default as many as make "
+        "weighting cost about a quarter of training",
     )
 
 
@@ -133,9 +136,7 @@ class OptimiserSettings(_Section):
 
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
-    warmup: int = Field(
-        50, ge=0, description="steps to the full rate; at most a tenth of all"
-    )
+    warmup: int = Field(50, ge=0, description="steps to the full rate; at most a tenth of all")
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     clip: float | None = Field(12.0, gt=0, description="largest norm of a network's gradient")
 

@@ -74,6 +74,7 @@ def run_demo(out: Path, *, seed: int = 0, steps: int | None = None) -> None:
 
 
 def _train(out: Path, method: str, seed: int, steps: int) -> Run:
+    weighted = {"start": min(100, steps // 4), "every": 25, "weak_samples": WEAK}
     return fit(
         out / "data",
         out / method,
@@ -83,7 +84,7 @@ def _train(out: Path, method: str, seed: int, steps: int) -> Run:
         steps=steps,
         validate_every=max(steps // 4, 1),
         network={"width": 8, "depth": 3},
-        weighting={"start": min(100, steps // 4), "every": 25} if method == "weighted" else {},
+        weighting=weighted if method == "weighted" else {},
     )
 
 

@@ -1,0 +1,416 @@
+"""The page of a run, for every kind of data, without any training: records made up here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import soundfile
+
+from labelmend.config import Settings
+from labelmend.data.formats import Problem
+from labelmend.data.prepare import Preparation
+from labelmend.data.scan import open_data
+from labelmend.errors import RunError
+from labelmend.networks.build import build_network
+from labelmend.progress import Silent
+from labelmend.report import write_report
+from labelmend.runs import Checkpoint, Run
+
+VOID = {"img", "input", "meta"}
+STEPS = 60
+
+
+# ---------------------------------------------------------------------- runs made up
+
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def flat(rng: np.random.Generator) -> Pair:
+    label = np.zeros((24, 32), np.uint8)
+    label[4:12, 6:20] = 1
+    label[14:18, 6:20] = 2
+    return (label * 60 + rng.integers(0, 60, label.shape)).astype(np.uint8), label
+
+
+def binary(rng: np.random.Generator) -> Pair:
+    image, label = flat(rng)
+    return image, (label > 0).astype(np.uint8)
+
+
+def deep(rng: np.random.Generator) -> Pair:
+    label = np.zeros((12, 16, 12), np.uint8)
+    label[3:8, 4:10, 6:9] = 1
+    return (label + rng.normal(0, 0.3, label.shape)).astype(np.float32), label
+
+
+def line(rng: np.random.Generator) -> Pair:
+    label = np.zeros(256, np.uint8)
+    label[40:90], label[120:150], label[200:] = 1, 2, 255
+    return (label % 255 + rng.normal(0, 0.2, 256)).astype(np.float32), label
+
+
+def tone(rng: np.random.Generator) -> Pair:
+    label = np.zeros(2048, np.uint8)
+    label[500:900] = 1
+    return (0.2 * label * np.sin(np.arange(2048)) + rng.normal(0, 0.01, 2048)), label
+
+
+def stain(rng: np.random.Generator) -> Pair:
+    image = rng.normal(size=(24, 32)).astype(np.float32)
+    return image, np.tanh(image)
+
+
+def curve(rng: np.random.Generator) -> Pair:
+    image = rng.normal(size=256).astype(np.float32)
+    return image, np.tanh(image)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".wav":
+        soundfile.write(path, array, 8000)
+    elif path.suffix == ".gz":
+        nib.save(nib.Nifti1Image(array, np.diag([1.0, 1, 2, 1])), path)
+    else:
+        np.save(path, array)
+
+
+@dataclass
+class Kind:
+    make: Callable[[np.random.Generator], Pair]
+    image: str = ".npy"
+    label: str = ".npy"
+    toml: str = ""
+    input: dict[str, object] = field(default_factory=dict)
+    annotators: tuple[str, ...] = ("",)
+    name: str = "s{}"
+    loss: str = "dice_ce"
+
+
+IGNORED = "ignore = 255\n[classes]\nrest = 0\nwave = 1\nbeat = 2\n"
+KINDS = {
+    "2-D": Kind(flat, annotators=("ann", "bob")),
+    "2-D, one class": Kind(binary),
+    "3-D": Kind(deep, image=".nii.gz", label=".nii.gz"),
+    "1-D": Kind(line, toml=IGNORED),
+    "spectrogram": Kind(tone, image=".wav", input={"spectrogram": True, "window": 64, "hop": 32}),
+    "regression": Kind(stain, toml='task = "regression"\n', loss="l1"),
+    "1-D regression": Kind(curve, toml='task = "regression"\ndims = 1\n', loss="l1"),
+}
+
+
+def make_data(root: Path, kind: Kind, *, strong: int = 5, weak: int = 5) -> Path:
+    rng = np.random.default_rng(0)
+    for number in range(strong + weak):
+        image, label = kind.make(rng)
+        name = kind.name.format(number)
+        save(root / f"images/{name}{kind.image}", image)
+        folders = ["strong"] if number < strong else [f"weak/{a}" for a in kind.annotators]
+        for folder in folders:
+            save(root / "labels" / folder / f"{name}{kind.label}", label)
+    if kind.toml:
+        (root / "data.toml").write_text(kind.toml)
+    return root
+
+
+def make_run(
+    folder: Path, kind: Kind, *, val_share: float = 0.5, records: bool = True, **changes: object
+) -> Run:
+    """A run folder as a training leaves it, with a network that never learned anything."""
+    small = {"network": {"width": 4, "depth": 2}, "steps": STEPS, "loss": kind.loss}
+    settings = Settings.make(small, {"input": kind.input}, changes)
+    data, _ = open_data(folder / "data", val_share=val_share)
+    names = ("normalise", "spectrogram", "window", "hop")
+    preparation = Preparation(**{name: getattr(settings.input, name) for name in names})
+    channels = (preparation.channels(data.spec.channels), len(data.spec.classes))
+    facts = {
+        "in_channels": channels[0],
+        "out_channels": channels[1],
+        "patch": [16] * data.spec.dims,
+        "multiple": 4,
+        "preparation": asdict(preparation),
+    }
+    problem = Problem("images/<b>bad.npy", "is empty & cannot be read")
+    run = Run.create(folder / "run", settings, data, facts, problems=[problem])
+    if records:
+        log(run)
+        network = build_network("unet", data.spec.dims, *channels, width=4, depth=2, seed=0)
+        run.save(Checkpoint(STEPS, {"main": network.state_dict()}))
+    return run
+
+
+def log(run: Run) -> None:
+    rng = np.random.default_rng(1)
+    metric = "dice" if run.data.spec.task == "segmentation" else "psnr"
+    weights = np.full(len(run.weak), 0.5)
+    for step in range(1, STEPS + 1):
+        losses = {f"loss_{name}": 1 / step + rng.random() / 9 for name in ("strong", "weak")}
+        figures = {"loss": 1.0, **losses, "learning_rate": 1e-3, "seconds": 0.1}
+        run.log({"step": step, "kind": "train", **figures})
+        if step % 20 == 0:
+            weights = np.clip(weights + rng.normal(0, 0.2, len(weights)), 0, 1)
+            columns = dict.fromkeys(("weight", "similarity", "loss"), weights)
+            run.log_weights(step, columns)
+            run.log({"step": step, "kind": "val", metric: 0.3 + step / 100})
+
+
+# ---------------------------------------------------------------------- reading the page
+
+
+class Page(HTMLParser):
+    """Refuses what is not well-formed and remembers what is there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.source = path.read_text(encoding="utf-8")
+        self.text = ""
+        self.feed(self.source)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs), f"an attribute is there twice: {attrs}"
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+    def all(self, tag: str, style: str = "") -> list[dict[str, str | None]]:
+        found = [attrs for name, attrs in self.tags if name == tag]
+        return [a for a in found if not style or style in (a.get("class") or "").split()]
+
+
+def check_sound(page: Page) -> None:
+    """What holds for every page."""
+    outside = [a.get("src") or a.get("href") or "" for _, a in page.tags]
+    assert all(place == "" or place.startswith(("data:image/", "#")) for place in outside)
+    plain = re.sub(r"base64,[\w+/=\n]*", "", page.source)
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", plain)
+    assert not page.all("script")
+    assert not [a for _, a in page.tags if any(name.startswith("on") for name in a)]
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    links = [a["href"] for a in page.all("a")]
+    assert {link.removeprefix("#") for link in links if link} <= set(ids)
+    assert all(a.get("alt") for a in page.all("img"))
+    assert all(a.get("loading") == "lazy" for a in page.all("img"))
+    assert all(a.get("aria-label") for _, a in page.tags if a.get("role") == "img")
+    assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
+    assert len(page.all("table")) == len(page.all("caption"))
+    assert len(page.all("figure")) == len(page.all("figcaption"))
+    assert len(page.source) < 1_500_000
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_run_has_every_part(name: str, tmp_path: Path) -> None:
+    kind = KINDS[name]
+    make_data(tmp_path / "data", kind)
+    run = make_run(tmp_path, kind)
+    page = Page(write_report(run.path))
+    check_sound(page)
+    parts = ["verdict", "training", "weights", "labels", "predictions", "evaluation", "settings"]
+    assert [a["id"] for a in page.all("section")] == parts
+    weak, held_out = 5 * len(kind.annotators), len(run.data.of("val", "strong"))
+    assert held_out >= 1
+    assert len(page.all("figure", "tile")) == weak + held_out
+    assert not page.all("p", "missing")
+    charts = 5 if len(kind.annotators) > 1 else 4
+    assert len(page.all("svg")) >= charts
+    assert len(page.all("figure", "chart")) == charts
+    assert "Trained for 60 steps in 6 s" in page.text
+    assert "images/<b>bad.npy" in page.text
+    assert all(sample.label in page.text for sample in run.weak)
+    assert f"split, predicted at step {STEPS}" in page.text
+    assert page.text.count("[weighting]") == 1
+    assert "torch" in page.text
+
+
+def _page(tmp_path: Path, name: str, **options: object) -> Page:
+    make_data(tmp_path / "data", KINDS[name])
+    return Page(write_report(make_run(tmp_path, KINDS[name], **options).path))
+
+
+def test_labels_are_solid_and_predictions_have_a_style_of_their_own(tmp_path: Path) -> None:
+    page = _page(tmp_path, "2-D")
+    labels = [a for a in page.all("path", "label") if "plain" not in a["class"].split()]
+    assert {style for a in labels for style in a["class"].split()} == {"label", "k1", "k2"}
+    assert page.all("path", "prediction")
+    assert "class 1" in page.text
+    assert "class 2" in page.text
+
+
+def test_a_slice_of_a_volume_says_which(tmp_path: Path) -> None:
+    assert "slice 7 of 12 along the third axis" in _page(tmp_path, "3-D").text
+
+
+def test_recordings_show_spans_and_what_was_not_said(tmp_path: Path) -> None:
+    page = _page(tmp_path, "1-D")
+    assert page.all("rect", "band")
+    assert page.all("path", "signal")
+    ignored = [a for a in page.all("rect", "ignored") if a["height"] == "100"]
+    assert {(a["x"], a["width"]) for a in ignored} == {("781.25", "218.75")}
+    assert "not said (ignored)" in page.text
+    assert "256 positions" in page.text
+
+
+def test_spectrograms_are_pictures(tmp_path: Path) -> None:
+    page = _page(tmp_path, "spectrogram")
+    assert len(page.all("img")) == len(page.all("figure", "tile"))
+    assert "0.256 s" in page.text
+
+
+def test_regression_shows_image_label_and_prediction(tmp_path: Path) -> None:
+    page = _page(tmp_path, "regression")
+    held_out = len(page.all("div", "of3"))
+    assert held_out == 2
+    assert len(page.all("img")) == 3 * held_out + 2 * len(page.all("div", "of2"))
+    assert "PSNR" in page.text
+    assert "outlines" not in page.text
+
+
+# ---------------------------------------------------------------------- what can go wrong
+
+
+def test_names_from_disk_are_never_markup(tmp_path: Path) -> None:
+    bad = '<script>alert("1")<:script>&"$x$'
+    kind = Kind(binary, name=bad + "{}", annotators=("<i>ann", '"bob&'))
+    make_data(tmp_path / "data", kind)
+    page = Page(write_report(make_run(tmp_path, kind).path))
+    check_sound(page)
+    assert f"labels/weak/<i>ann/{bad}5.npy" in page.text
+    assert not page.all("i")
+    assert not page.all("b", "bad.npy")
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_without_a_checkpoint_the_rest_is_there_and_it_is_said(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D"])
+    told = Told()
+    page = Page(write_report(make_run(tmp_path, KINDS["2-D"], records=False).path, watcher=told))
+    check_sound(page)
+    assert "They cannot be shown" in page.text
+    assert "has no checkpoint yet" in page.text
+    assert "No step has been recorded yet." in page.text
+    assert any("checkpoint" in line for line in told.lines)
+
+
+def test_a_network_of_ones_own_is_not_imported_unnamed(tmp_path: Path) -> None:
+    page = _page(tmp_path, "2-D", network={"name": "labelmend_no_such:Network"})
+    assert "They cannot be shown" in page.text
+    assert "--network labelmend_no_such:Network" in page.text
+
+
+def test_a_file_that_changed_is_not_shown_and_it_is_said(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D, one class"])
+    run = make_run(tmp_path, KINDS["2-D, one class"])
+    sample = run.weak[0]
+    path = tmp_path / "data" / sample.label
+    label = np.load(path)
+    label[0, 0] = 1 - label[0, 0]
+    np.save(path, label)
+    told = Told()
+    page = Page(write_report(run.path, watcher=told))
+    check_sound(page)
+    assert len(page.all("p", "missing")) == 1
+    assert [sample.label in line for line in told.lines] == [True]
+
+
+def test_one_held_out_file_that_changed_does_not_hide_the_others(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D, one class"])
+    run = make_run(tmp_path, KINDS["2-D, one class"])
+    held_out = run.data.of("val", "strong")
+    (tmp_path / "data" / held_out[0].image).write_bytes(b"")
+    told = Told()
+    page = Page(write_report(run.path, watcher=told))
+    assert "; 1 could not be predicted" in page.text
+    assert len(page.all("figure", "tile")) == len(run.weak) + len(held_out) - 1
+    assert any(held_out[0].image in line for line in told.lines)
+
+
+def test_a_data_set_that_is_gone_leaves_the_records(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D, one class"])
+    run = make_run(tmp_path, KINDS["2-D, one class"])
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    page = Page(write_report(run.path))
+    check_sound(page)
+    assert len(page.all("p", "missing")) == len(run.weak)
+    assert "They cannot be shown" in page.text
+    assert page.all("figure", "chart")
+
+
+def test_without_held_out_labels_nothing_is_compared(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D, one class"])
+    run = make_run(tmp_path, KINDS["2-D, one class"], val_share=0.0)
+    page = Page(write_report(run.path))
+    assert "No strong label was held out to compare predictions with." in page.text
+    assert "No strong label was held out for validation" in page.text
+
+
+def test_constant_weights_are_not_drawn(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D, one class"])
+    run = make_run(
+        tmp_path, KINDS["2-D, one class"], records=False, weighting={"method": "constant"}
+    )
+    page = Page(write_report(run.path))
+    assert "No weights were learned in this run" in page.text
+    assert "No weak label was judged in this run" in page.text
+
+
+def test_evaluations_are_shown_and_chosen_from(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D, one class"])
+    run = make_run(tmp_path, KINDS["2-D, one class"])
+    held_out = run.data.of("val", "strong")
+    (name,) = run.data.spec.classes[1:]
+    mean = {"dice": 0.1234, "iou": None}
+    found = {"split": "val", "step": STEPS, "samples": len(held_out), "mean": mean}
+    folder = run.folder("evaluation")
+    (folder / "val.json").write_text(json.dumps({**found, "per_class": {name: mean}}))
+    lines = [f"{s.label},{s.image},{s.group},{name},0.{n}" for n, s in enumerate(held_out, 1)]
+    (folder / "val.csv").write_text("\n".join(["label,image,group,class,dice", *lines]) + "\n")
+    page = Page(write_report(run.path))
+    check_sound(page)
+    assert f"val: {len(held_out)} strong labels, step {STEPS}" in page.text
+    assert "0.123" in page.text
+    assert "Dice 0.100worst" in page.text
+    assert "Not evaluated per class yet" not in page.text
+
+
+def test_the_page_goes_where_it_is_wanted(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D, one class"])
+    run = make_run(tmp_path, KINDS["2-D, one class"])
+    out = tmp_path / "new" / "page.html"
+    assert write_report(run.path, out) == out
+    assert Page(out).all("h1")
+    assert not (run.path / "report.html").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run in"):
+        write_report(tmp_path)
