@@ -26,6 +26,7 @@ help:  ## say what there is (this list)
 	  | awk -F '|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
 
 demo: $(READY)  ## see the whole of it on made-up data, about 3 minutes
+	rm -rf demo  # what an earlier demo made
 	$(BIN)/labelmend demo --out demo
 
 test: $(DEV)  ## run every test except the long proofs

@@ -58,6 +58,9 @@ class InputSettings(_Section):
     overlap: float = Field(
         0.5, ge=0, lt=1, description="share of a patch that neighbours share when predicting"
     )
+    patches: int = Field(
+        1, ge=1, description="patches of an image that make up one pass over it, for epochs"
+    )
     foreground: float = Field(
         0.33, ge=0, le=1, description="share of training patches centred on something labelled"
     )
@@ -155,7 +158,9 @@ class Settings(_Section):
     steps: int | None = Field(None, ge=1, description="training steps; 2000 by default")
     epochs: float | None = Field(None, gt=0, description="or passes over the larger set of labels")
     loss: str | None = Field(None, description="by default dice_ce, or l1 for regression")
-    precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "64-true"] = Field(
+        "auto", description="auto is bf16-mixed on a GPU that has it, else 32-true"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     validate_every: int | None = Field(None, ge=1, description="steps; by default 10 times a run")
     save_every: int | None = Field(None, ge=1, description="steps; by default as validate_every")
@@ -163,7 +168,7 @@ class Settings(_Section):
     patience: int | None = Field(
         None, ge=1, description="validations without a gain after which training ends"
     )
-    tensorboard: bool = False
+    tensorboard: bool = Field(False, description="also write RUN/tensorboard for TensorBoard")
     input: InputSettings = InputSettings()
     augment: AugmentSettings = AugmentSettings()
     network: NetworkSettings = NetworkSettings()

@@ -123,3 +123,51 @@ def test_what_goes_wrong_in_one_process_ends_both_with_the_same_words(make_data,
     assert done.returncode != 0
     assert "s7.npy" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+FAULTY = """
+import os, signal, torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, dims, in_channels, out_channels, fault, rank):
+        super().__init__()
+        self.layer = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.calls, self.fault, self.mine = 0, fault, os.environ["RANK"] == str(rank)
+
+    def forward(self, x):
+        self.calls += self.training
+        y = self.layer(x)
+        if self.mine and self.training and self.calls == 3:
+            if self.fault == "nan":
+                return y * float("nan")
+            os.kill(os.getpid(), signal.SIGTERM)
+        return y
+"""
+
+
+def launch_faulty(data: Path, folder: Path, fault: str, rank: int) -> subprocess.CompletedProcess:
+    (folder / "faulty_net.py").write_text(FAULTY)
+    network = {"name": "faulty_net:Net", "arguments": {"fault": fault, "rank": rank}}
+    settings = settings_file(folder, network=network)
+    arguments = ["train", str(data), "--out", str(folder / "run"), "--steps", "9"]
+    return launch(2, [*arguments, "--config", str(settings)], PYTHONPATH=str(folder))
+
+
+def test_a_bad_number_in_one_process_stops_both_and_names_the_sample(data, tmp_path) -> None:
+    done = launch_faulty(data, tmp_path, "nan", rank=1)
+    assert done.returncode != 0
+    told = [line for line in done.stderr.splitlines() if line.startswith("labelmend: ")]
+    assert len(told) == 2, done.stderr
+    assert all("the loss is NaN or infinite at step 3; samples: labels/" in line for line in told)
+    steps = [record["step"] for record in Run.open(tmp_path / "run").metrics("train")]
+    assert steps == [1, 2]
+
+
+def test_a_signal_to_one_process_stops_both_with_everything_saved(data, tmp_path) -> None:
+    done = launch_faulty(data, tmp_path, "signal", rank=1)
+    assert done.returncode != 0
+    told = [line for line in done.stderr.splitlines() if line.startswith("labelmend: ")]
+    assert len(told) == 2, done.stderr
+    assert all("stopped by SIGTERM after step 3" in line for line in told)
+    assert Run.open(tmp_path / "run").load("last").step == 3

@@ -118,4 +118,5 @@ def scales(strong: Tensor, counts: Mapping[str, int]) -> Tensor:
     """
     of_strong = 1.0 / counts.get("all", counts.get("strong", 1))
     of_weak = 1.0 / counts.get("all", counts.get("weak", 1))
-    return torch.where(strong, of_strong, of_weak).double()
+    either = torch.tensor([of_weak, of_strong], dtype=torch.float64)
+    return either[strong.long()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +34,6 @@ class Reweigher:
         weak: plan that draws the weak ones.
         chunk: samples per pass.
         move: puts a batch on the device in the network's number type.
-        precision: makes the context in which passes run (autocast).
     """
 
     objective: Objective
@@ -49,7 +47,6 @@ class Reweigher:
     curvature: Curvature
     processes: Processes
     move: Callable[[Batch], Batch]
-    precision: Callable[[], AbstractContextManager[object]]
 
     def __call__(
         self, table: WeightTable, number: int, step: int, check: Callable[[], None]
@@ -62,9 +59,10 @@ class Reweigher:
         was_training = self.network.training
         self.network.eval()
         try:
-            with self.precision():
-                direction = self.curvature(self._trusted(number, check))
-                index, loss, similarity = self._judge(direction, number, check)
+            # In the precision of the parameters, not under autocast: similarities are small
+            # differences, and forward mode under autocast fails in convolutions on the CPU.
+            direction = self.curvature(self._trusted(number, check))
+            index, loss, similarity = self._judge(direction, number, check)
         finally:
             self.network.train(was_training)
         self._refuse_bad_numbers(index, loss + similarity, step)

@@ -19,6 +19,7 @@ from labelmend.data.sampling import Plan, load
 from labelmend.errors import LabelmendError, NonFiniteError, WorkerError
 from labelmend.progress import Watcher
 from labelmend.runs import Checkpoint, Run
+from labelmend.training.journal import Journal
 from labelmend.training.objective import Objective, Parcel, Terms, scales
 from labelmend.training.processes import Processes
 from labelmend.training.reweigh import Reweigher
@@ -63,6 +64,7 @@ class Trainer:
         table: WeightTable,
         run: Run,
         watcher: Watcher,
+        journal: Journal,
         reweigher: Reweigher | None = None,
         validator: Validator | None = None,
     ) -> None:
@@ -77,6 +79,7 @@ class Trainer:
         self.table = table
         self.run = run
         self.watcher = watcher
+        self.journal = journal
         self.reweigher = reweigher
         self.validator = validator
         self.processes = Processes(fabric)
@@ -103,6 +106,7 @@ class Trainer:
                 self._go_on()
             finally:
                 self.watcher.finish()
+                self.journal.close()
 
     def _go_on(self) -> None:
         self._do_pending()
@@ -228,7 +232,7 @@ class Trainer:
         for name, value in (("strong", of_strong), ("weak", of_weak)):
             if name in counts:
                 figures[f"loss_{name}"] = value / counts[name]
-        self._log(
+        self.journal.log(
             {"step": step, "kind": "train", **figures}
             | {"learning_rate": rate, "gradient_norm": norm, "seconds": round(seconds, 4)}
         )
@@ -255,10 +259,9 @@ class Trainer:
         step = self.progress.step
         number = self.timetable.weighings_before(step)
         figures = self.reweigher(self.table, number, step, self._check_stop)
-        self._log({"step": step, "kind": "weights", **figures})
+        self.journal.log({"step": step, "kind": "weights", **figures})
         self.watcher.step(step, {"weight": figures["mean_weight"]})
-        if self.processes.first:
-            self.run.log_weights(step, self._columns(step))
+        self.journal.log_weights(step, self._columns(step))
 
     def _columns(self, step: int) -> dict[str, list[float | None]]:
         moved = (self.table.updated == step).tolist()
@@ -280,7 +283,7 @@ class Trainer:
         figures = self.validator(self.plain["main"], self._check_stop)
         progress = self.progress
         known = {name: _known(value) for name, value in figures.items()}
-        self._log({"step": progress.step, "kind": "val", **known})
+        self.journal.log({"step": progress.step, "kind": "val", **known})
         main = known.get(self.validator.main)
         if main is not None and (progress.best is None or main > progress.best):
             progress.best, progress.best_step, progress.stale = main, progress.step, 0
@@ -351,10 +354,6 @@ class Trainer:
         if number:
             self.save()
             raise stopped(number, self.progress.step, str(self.run.path))
-
-    def _log(self, record: dict[str, object]) -> None:
-        if self.processes.first:
-            self.run.log(record)
 
 
 def _known(value: float) -> float | None:

@@ -15,10 +15,11 @@ from labelmend.config import Settings
 from labelmend.config import preset as named_settings
 from labelmend.data.readers import hash_file
 from labelmend.errors import ChangedDataError, LabelmendError, SettingsError
+from labelmend.networks.trust import check_named
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import Run
-from labelmend.training.build.parts import assemble
 from labelmend.training.build.begin import create_run
+from labelmend.training.build.parts import assemble
 from labelmend.training.processes import Processes
 from labelmend.training.trainer import Trainer
 from labelmend.types import DataSet
@@ -64,14 +65,22 @@ def fit(
     return run
 
 
-def resume(run: str | Path, *, watcher: Watcher | None = None) -> Run:
+def resume(run: str | Path, *, network: str | None = None, watcher: Watcher | None = None) -> Run:
     """Go on with a training exactly where its last whole checkpoint stands.
 
+    Args:
+        run: the run folder.
+        network: where the run trains a ``module:Class`` of your own, its name again: a run
+            folder never decides what code is imported.
+        watcher: who sees the progress; nobody by default.
+
     Raises:
+        SettingsError: when the run needs code that you did not name.
         ChangedDataError: when a file of the data set is no longer the one training began with.
         DamagedError: when no whole checkpoint is left; it never begins afresh.
     """
     opened = Run.open(Path(run))
+    check_named(opened.settings.network.name, network, str(opened.path))
     fabric = _start_fabric(opened.settings)
     watcher = _only_first(fabric, watcher)
     _refuse_changed(opened.data)
@@ -88,12 +97,19 @@ def _start_fabric(settings: Settings) -> Fabric:
             devices=local,
             num_nodes=max(world // local, 1),
             strategy="ddp" if world > 1 else "auto",
-            precision=settings.precision,
+            precision=_precision(settings),
         )
     except (RuntimeError, ValueError, ImportError) as error:
         raise SettingsError(f"device {settings.device!r} cannot be used: {error}") from error
     fabric.launch()
     return fabric
+
+
+def _precision(settings: Settings) -> Any:
+    if settings.precision != "auto":
+        return settings.precision
+    with_gpu = settings.device in ("auto", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if with_gpu and torch.cuda.is_bf16_supported() else "32-true"
 
 
 def _only_first(fabric: Fabric, watcher: Watcher | None) -> Watcher:
@@ -173,5 +189,3 @@ def _go_back(trainer: Trainer, run: Run, watcher: Watcher, processes: Processes)
     if processes.first:
         run.rewind(checkpoint.step)
     watcher.say(f"going on after step {checkpoint.step}")
-
-

@@ -1,0 +1,114 @@
+"""Open a data set for training: refuse what cannot work, find out what is needed, make the run."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from labelmend.config import Settings
+from labelmend.data.dataset import rasters
+from labelmend.data.prepare import Preparation, measure
+from labelmend.data.scan import open_data
+from labelmend.errors import DataError, SettingsError
+from labelmend.losses import make_loss
+from labelmend.networks.build import size_multiple
+from labelmend.progress import Watcher
+from labelmend.runs import Run
+from labelmend.types import DataSet, DataSpec
+
+LARGEST_PATCH = {1: 4096, 2: 256, 3: 64}
+"""Default patches are no longer than this per axis: what a small network and 8 GiB can do."""
+
+
+def create_run(data: Path, out: Path, settings: Settings, watcher: Watcher) -> None:
+    """Open the data, refuse what cannot work, and write a run folder without a checkpoint.
+
+    Raises:
+        DataError: when more files are bad than settings allow, or labels are missing.
+        SettingsError: when settings do not fit the data.
+        RunError: when the folder holds something.
+    """
+    chosen = settings.input
+    dataset, problems = open_data(
+        data,
+        seed=settings.seed,
+        val_share=chosen.val_share,
+        test_share=chosen.test_share,
+        allow_bad=chosen.allow_bad,
+        keep_splits=True,
+    )
+    for note in dataset.notes:
+        watcher.say(note)
+    for problem in problems:
+        watcher.say(f"left out: {problem.file}: {problem.message}")
+    _refuse_impossible(settings, dataset)
+    facts = _facts(settings, dataset)
+    Run.create(out, settings, dataset, facts, problems=problems)
+
+
+def _refuse_impossible(settings: Settings, data: DataSet) -> None:
+    strong, weak = data.of("train", "strong"), data.of("train", "weak")
+    if not strong and not weak:
+        raise DataError(f"{data.root}: no label is left to train on; run labelmend check")
+    share = settings.batch.strong_share
+    if not strong and (share or settings.weighting.method == "gradient"):
+        raise DataError(
+            f"{data.root}: there is no strong label to train on, and learned weights need some; "
+            "put a few exact ones into labels/strong, or train with --preset pooled"
+        )
+    # A loss that does not suit the task is refused here, before there is a run folder.
+    make_loss(loss_name(settings, data.spec), data.spec.task)
+
+
+def loss_name(settings: Settings, spec: DataSpec) -> str:
+    """The loss that settings ask for, or the task's usual one."""
+    return settings.loss or ("dice_ce" if spec.task == "segmentation" else "l1")
+
+
+def _facts(settings: Settings, data: DataSet) -> dict[str, Any]:
+    preparation = _preparation(settings)
+    if preparation.normalise == "set":
+        preparation = measure(preparation, rasters(data, data.of("train")))
+    chosen = settings.network
+    multiple = size_multiple(chosen.name, chosen.depth, chosen.arguments)
+    patch = settings.input.patch or _patch(data, preparation, multiple)
+    if len(patch) != data.spec.dims:
+        raise SettingsError(
+            f"input.patch has {len(patch)} sizes and the data {data.spec.dims} space axes"
+        )
+    return {
+        "in_channels": preparation.channels(data.spec.channels),
+        "out_channels": len(data.spec.classes),
+        "patch": [-(-n // multiple) * multiple for n in patch],
+        "multiple": multiple,
+        "preparation": asdict(preparation),
+    }
+
+
+def _preparation(settings: Settings) -> Preparation:
+    chosen = settings.input
+    return Preparation(
+        normalise=chosen.normalise,
+        percentiles=chosen.percentiles,
+        denoise=chosen.denoise,
+        denoise_size=chosen.denoise_size,
+        spacing=chosen.spacing,
+        size=chosen.size,
+        spectrogram=chosen.spectrogram,
+        window=chosen.window,
+        hop=chosen.hop,
+    )
+
+
+def _patch(data: DataSet, preparation: Preparation, multiple: int) -> tuple[int, ...]:
+    """The median size of up to 32 training images, within what is affordable."""
+    some = data.of("train")
+    some = some[:: max(len(some) // 32, 1)]
+    plain = replace(preparation, normalise="none")
+    sizes = [plain.image(raster)[0].shape[1:] for raster in rasters(data, some)]
+    limit = LARGEST_PATCH[data.spec.dims]
+    medians = [statistics.median(axis) for axis in zip(*sizes, strict=True)]
+    return tuple(min(math.ceil(m / multiple) * multiple, limit) for m in medians)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import itertools
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from labelmend.losses import dice_ce
+from labelmend.training.objective import Objective, Parcel, scales
+from labelmend.types import Alignment, Batch
+
+
+def batch(size: int = 5, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(size, 1, 8, 8, generator=generator, dtype=torch.float64)
+    label = torch.randint(0, 2, (size, 8, 8), generator=generator)
+    valid = torch.rand(size, 8, 8, generator=generator) > 0.2
+    return Batch(image, label, valid, torch.arange(size))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Conv2d(1, 2, 3, padding=1).double()
+
+
+def part(whole: Batch, places: list[int]) -> Batch:
+    return Batch(whole.image[places], whole.label[places], whole.valid[places], whole.index[places])
+
+
+def gradient(net: nn.Module, parcels: list[Parcel]) -> torch.Tensor:
+    net.zero_grad()
+    for parcel in parcels:
+        Objective(dice_ce)({"main": net}, parcel).total.backward()
+    return torch.cat([p.grad.flatten() for p in net.parameters()])
+
+
+STRONG = torch.tensor([True, False, True, False, False])
+COUNTS = {"strong": 2, "weak": 3}
+WEIGHT = torch.tensor([1.0, 0.5, 1.0, 0.0, 0.25], dtype=torch.float64)
+
+
+def test_it_is_equation_2_written_out() -> None:
+    whole, net = batch(), network()
+    losses = dice_ce(net(whole.image), whole.label, whole.valid)
+    expected = (losses[0] + losses[2]) / 2
+    expected = expected + (0.5 * losses[1] + 0.0 * losses[3] + 0.25 * losses[4]) / 3
+    parcel = Parcel(whole, WEIGHT, scales(STRONG, COUNTS), 0)
+    terms = Objective(dice_ce)({"main": net}, parcel)
+    torch.testing.assert_close(terms.total, expected, rtol=1e-14, atol=0)
+    torch.testing.assert_close(terms.losses, losses.detach(), rtol=0, atol=0)
+
+
+@given(cuts=st.sets(st.integers(1, 4)))
+def test_parts_of_a_batch_add_up_to_it(cuts: set[int]) -> None:
+    whole, net = batch(), network()
+    borders = [0, *sorted(cuts), 5]
+    places = [list(range(a, b)) for a, b in itertools.pairwise(borders)]
+    scale = scales(STRONG, COUNTS)
+    parts = [Parcel(part(whole, p), WEIGHT[p], scale[p], 0) for p in places]
+    once = gradient(net, [Parcel(whole, WEIGHT, scale, 0)])
+    torch.testing.assert_close(gradient(net, parts), once, rtol=1e-12, atol=1e-14)
+
+
+def test_weight_0_is_a_sample_removed() -> None:
+    whole, net = batch(), network()
+    scale = scales(STRONG, COUNTS)
+    kept = [0, 1, 2, 4]
+    with_it = gradient(net, [Parcel(whole, WEIGHT, scale, 0)])
+    without = gradient(net, [Parcel(part(whole, kept), WEIGHT[kept], scale[kept], 0)])
+    torch.testing.assert_close(with_it, without, rtol=1e-12, atol=1e-15)
+
+
+def test_weight_2_is_a_sample_twice() -> None:
+    whole, net = batch(), network()
+    scale = scales(STRONG, COUNTS)
+    doubled = WEIGHT.clone()
+    doubled[1] *= 2
+    twice = [0, 1, 1, 2, 3, 4]
+    one = gradient(net, [Parcel(whole, doubled, scale, 0)])
+    two = gradient(net, [Parcel(part(whole, twice), WEIGHT[twice], scale[twice], 0)])
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-15)
+
+
+def test_permuting_the_batch_changes_nothing_but_the_order() -> None:
+    whole, net = batch(), network()
+    scale, order = scales(STRONG, COUNTS), [3, 1, 4, 0, 2]
+    straight = Objective(dice_ce)({"main": net}, Parcel(whole, WEIGHT, scale, 0))
+    shuffled = Parcel(part(whole, order), WEIGHT[order], scale[order], 0)
+    other = Objective(dice_ce)({"main": net}, shuffled)
+    torch.testing.assert_close(straight.losses[order], other.losses, rtol=1e-13, atol=0)
+    torch.testing.assert_close(straight.total, other.total, rtol=1e-13, atol=0)
+
+
+def test_drawing_from_all_alike_averages_over_all_alike() -> None:
+    torch.testing.assert_close(
+        scales(STRONG, {"all": 5}), torch.full((5,), 0.2, dtype=torch.float64)
+    )
+
+
+def test_labels_are_judged_where_they_were_put() -> None:
+    whole, net = batch(), network()
+
+    def flipped(prediction, label, valid) -> Alignment:
+        assert not prediction.requires_grad
+        return Alignment(
+            label.flip(-1), valid.flip(-1), torch.zeros(len(label), 2), torch.ones(len(label))
+        )
+
+    parcel = Parcel(whole, WEIGHT, scales(STRONG, COUNTS), 0)
+    moved = Objective(dice_ce, align=flipped)({"main": net}, parcel).losses
+    expected = dice_ce(net(whole.image), whole.label.flip(-1), whole.valid.flip(-1))
+    torch.testing.assert_close(moved, expected.detach())
+    of = Objective(dice_ce, align=flipped).losses_of(net, whole)
+    torch.testing.assert_close(of(dict(net.named_parameters())), expected)
+
+
+def test_further_terms_are_added_with_the_samples_share() -> None:
+    whole, net = batch(), network()
+    scale = scales(STRONG, COUNTS)
+    parcel = Parcel(whole, WEIGHT, scale, 0)
+
+    def constant(networks, parcel, logits):
+        return torch.full((len(parcel.batch),), 3.0, dtype=logits.dtype)
+
+    plain = Objective(dice_ce)({"main": net}, parcel).total
+    more = Objective(dice_ce, further=(constant,))({"main": net}, parcel).total
+    torch.testing.assert_close(more - plain, 3 * scale.sum())
