@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
@@ -14,6 +16,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from . import made_data
+from .command import Outcome, command
 
 settings.register_profile(
     "commit", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -85,6 +90,30 @@ def make_data() -> Callable[..., Path]:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data set that nobody changes."""
     return write_data(tmp_path_factory.mktemp("data") / "squares")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A tiny data set of one kind, a run of three steps on it, and what the training printed."""
+
+    data: Path
+    run: Path
+    said: Outcome
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+    """Trains on a kind of :mod:`made_data` when first asked; nobody changes what it returns."""
+
+    @cache
+    def train(kind: str) -> Trained:
+        folder = tmp_path_factory.mktemp(kind)
+        data = made_data.KINDS[kind](folder / "data")
+        options = ["--steps", "3", *made_data.settings_of(kind)]
+        said = command("train", data, "--out", folder / "run", *options)
+        return Trained(data, folder / "run", said)
+
+    return train
 
 
 def in_child(work: Callable[[], int | None], timeout: float = 120) -> int:

@@ -6,13 +6,19 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
 
 from labelmend.errors import LabelmendError, SettingsError, Stopped
+
+if TYPE_CHECKING:
+    from labelmend.inference.predictor import Predictor
+    from labelmend.progress import Watcher
+    from labelmend.runs import Run
 
 # Whatever needs torch is imported inside the commands that use it: --help and check answer at once.
 
@@ -22,11 +28,13 @@ app = cyclopts.App(
     "fully trusted.",
     version_flags=["--version"],
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # it would end in silence
 )
 
 Split = Literal["train", "val", "test"]
 Which = Literal["last", "best"]
-Json = Annotated[bool, Parameter(negative="")]
+Quiet = Annotated[bool, Parameter(negative="", show_default=False)]
+Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False)]
 
 
 @app.command
@@ -35,7 +43,7 @@ def check(
     /,
     *,
     seed: int = 0,
-    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json: Json = False,
 ) -> int:
     """Say what is in a data set and everything that is wrong with it, before any training.
 
@@ -50,13 +58,21 @@ def check(
     """
     from labelmend.data.check import describe_inspection, inspection_values
     from labelmend.data.scan import inspect
+    from labelmend.progress import counting
 
-    found = inspect(data, seed=seed)
+    with counting(_watcher(quiet=json, title="reading")) as progress:
+        found = inspect(data, seed=seed, progress=progress)
     print(_json(inspection_values(found)) if json else describe_inspection(found))
     if found.problems:
-        many = len(found.problems)
-        _complain(f"{data}: {many} problem{'s' * (many > 1)} found, see above")
-    return 1 if found.problems else 0
+        first, many = found.problems[0], len(found.problems)
+        title = f"{data}: {many} problems, the first: {first}"
+        whole = first.file in (data.name, str(data))
+        return _complain(
+            title if many > 1 else f"{data if whole else data / first.file}: {first.message}"
+        )
+    if not json:
+        print(f"next: labelmend train {data} --out RUN")
+    return 0
 
 
 @app.command
@@ -66,7 +82,7 @@ def train(
     *,
     out: Path | None = None,
     resume: Path | None = None,
-    preset: str = "weighted",
+    preset: str | None = None,
     config: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     steps: int | None = None,
@@ -75,7 +91,8 @@ def train(
     device: str | None = None,
     workers: int | None = None,
     allow_bad: int | None = None,
-    quiet: Annotated[bool, Parameter(negative="")] = False,
+    network: str | None = None,
+    quiet: Quiet = False,
 ) -> int:
     """Train on strong and weak labels, and learn how much every weak one should count.
 
@@ -86,9 +103,9 @@ def train(
     out
         The run folder to make; must not exist or be empty.
     resume
-        A run folder to go on with, exactly where it stopped; takes no other option.
+        A run folder to go on with, exactly where it stopped, with its own settings.
     preset
-        weighted, pooled (all labels alike) or strong_only.
+        weighted (by default), pooled (all labels alike) or strong_only.
     config
         A TOML file of settings; `labelmend settings` prints one to start from.
     set_
@@ -105,31 +122,42 @@ def train(
         Processes that load data.
     allow_bad
         Samples that may be left out because of bad files.
+    network
+        With --resume, the run's own network, repeated, where it is module:Class of yours.
     quiet
-        No progress bar.
+        Say nothing but what went wrong.
     """
     watcher = _watcher(quiet)
+    single = _given(steps=steps, epochs=epochs, seed=seed, device=device)
+    inputs = _given(workers=workers, allow_bad=allow_bad)
     if resume is not None:
-        given = [data, out, config, set_, steps, epochs, seed, device, workers, allow_bad]
-        if any(value is not None for value in given):
-            raise SettingsError("--resume takes the run's own settings: give no other option")
+        if single or inputs or any(v is not None for v in (data, out, preset, config, set_)):
+            raise SettingsError(
+                "--resume goes on with the run's own data and settings; give no other option, "
+                "or begin a new run with --out"
+            )
         from labelmend.training.build import resume as go_on
 
-        run = go_on(resume, watcher=watcher)
+        run = go_on(resume, watcher=watcher, network=network)
     else:
         if data is None or out is None:
             raise SettingsError(
-                "train needs a data folder and a run folder: labelmend train DATA --out RUN"
+                "train wants a data folder and a run folder: labelmend train DATA --out RUN"
             )
-        single = {"steps": steps, "epochs": epochs, "seed": seed, "device": device}
-        inputs = {"workers": workers, "allow_bad": allow_bad}
-        chosen = _settings(preset, config, set_ or [], _given(single), _given(inputs))
+        if network is not None:
+            raise SettingsError(
+                f"--network belongs to --resume; to train one, --set network.name={network}"
+            )
+        from labelmend.config import gather
+
+        options = {**single, "input": inputs}
+        chosen = gather(preset or "weighted", config, set_ or [], options)
+        # Settings are checked before torch is imported, which takes seconds.
         from labelmend.training.build import fit
 
         run = fit(data, out, settings=chosen, watcher=watcher)
-    if os.environ.get("RANK", "0") == "0":
-        print(f"trained: {run.path}")
-        print(f"next:    labelmend evaluate {run.path}    labelmend report {run.path}")
+    if not quiet and os.environ.get("RANK", "0") == "0":
+        print(_trained(run, resume or out))
     return 0
 
 
@@ -144,7 +172,9 @@ def settings(*, preset: str = "weighted", config: Path | None = None) -> int:
     config
         A TOML file to complete.
     """
-    print(_settings(preset, config, [], {}, {}).to_toml(), end="")
+    from labelmend.config import gather
+
+    print(gather(preset, config).to_toml(), end="")
     return 0
 
 
@@ -155,8 +185,9 @@ def evaluate(
     *,
     split: Split | None = None,
     checkpoint: Which = "last",
+    device: str = "auto",
     network: str | None = None,
-    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json: Json = False,
 ) -> int:
     """Compare predictions with the strong labels of a split, per sample and per class.
 
@@ -168,17 +199,20 @@ def evaluate(
         train, val or test; by default test, or val where there is no test split.
     checkpoint
         last or best.
+    device
+        auto, cpu, cuda or mps.
     network
         The run's own network, repeated, where it is module:Class of yours.
     json
         Print one JSON object instead of a table.
     """
     from labelmend.inference.evaluate import evaluate as judge
-    from labelmend.inference.predictor import load
 
-    predictor = load(run, checkpoint=checkpoint, network=network)
+    predictor = _load(run, checkpoint, device, network)
     result = judge(predictor, split, watcher=_watcher(quiet=json, title="evaluating"))
     print(_json(result.to_json()) if json else result.to_text())
+    if not json:
+        print(f"per sample: {run / 'evaluation' / result.split}.csv")
     return 0
 
 
@@ -190,8 +224,9 @@ def predict(
     *,
     out: Path,
     checkpoint: Which = "last",
+    device: str = "auto",
     network: str | None = None,
-    quiet: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Write a label for every input, in the input's family of formats.
 
@@ -205,23 +240,27 @@ def predict(
         Where the labels go.
     checkpoint
         last or best.
+    device
+        auto, cpu, cuda or mps.
     network
         The run's own network, repeated, where it is module:Class of yours.
     quiet
-        No progress bar.
+        Say nothing but what went wrong.
     """
-    from labelmend.inference.predictor import load, predict_files
+    from labelmend.inference.files import predict_files
 
-    predictor = load(run, checkpoint=checkpoint, network=network)
+    predictor = _load(run, checkpoint, device, network)
     written, failed = predict_files(
         predictor, inputs, out, watcher=_watcher(quiet, title="predicting")
     )
-    print(f"{len(written)} label{'s' * (len(written) != 1)} written to {out}")
     for problem in failed:
         print(f"failed: {problem}")
-    if failed:
-        _complain(f"{len(failed)} of {len(failed) + len(written)} inputs failed: {failed[0]}")
-    return 1 if failed else 0
+    if not quiet:
+        print(f"{len(written)} label{'s' * (len(written) != 1)} written to {out}")
+    if not failed:
+        return 0
+    title = f"{len(failed)} of {len(failed) + len(written)} inputs failed"
+    return _complain(f"{title}{', the first' * (len(failed) > 1)}: {failed[0]}")
 
 
 @app.command
@@ -256,6 +295,8 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, steps: int | None = None) -
     steps
         Training steps of each way.
     """
+    if steps is not None and steps < 1:
+        raise SettingsError(f"--steps wants at least 1, not {steps}")
     from labelmend.demo import run_demo
 
     run_demo(out, seed=seed, steps=steps)
@@ -264,6 +305,9 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, steps: int | None = None) -
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; every failure is one line on standard error and a status that is not 0."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold anything
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
 
 
@@ -278,7 +322,7 @@ def run(arguments: list[str]) -> int:
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )
     except cyclopts.CycloptsError as error:
-        return _complain(f"{error}", status=2)
+        return _complain(_at_prompt(error), status=2)
     except Stopped as stop:
         return _complain(str(stop), status=stop.exit_status)
     except LabelmendError as error:
@@ -292,12 +336,28 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("LABELMEND_TRACEBACK"):
             raise
-        return _complain(
-            f"internal error, please report it: {type(error).__name__}: {error} "
-            "(LABELMEND_TRACEBACK=1 shows where)",
-            status=70,
-        )
+        return _complain(*_unforeseen(error))
     return status if isinstance(status, int) else 0
+
+
+def _at_prompt(error: cyclopts.CycloptsError) -> str:
+    text = str(error).strip().rstrip(".")
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        text = f"too many words: {' '.join(error.unused_tokens or ())}"
+    command = " ".join(["labelmend", *(error.command_chain or ())])
+    return f"{text}{' See:' if text.endswith('?') else '; see:'} {command} --help"
+
+
+def _unforeseen(error: Exception) -> tuple[str, int]:
+    """What to say of an error that nobody put into words, and the exit status."""
+    kind, text = type(error).__name__, str(error)
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "CPUAllocator" in text:
+        way = "make batch.size, input.patch or network.width smaller, or batch.accumulate larger"
+        return f"out of memory; {way}", 1
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; check path, permissions and disk", 1
+    where = "(LABELMEND_TRACEBACK=1 shows where)"
+    return f"internal error, please report it: {kind}: {text} {where}", 70
 
 
 def _complain(text: str, status: int = 1) -> int:
@@ -305,28 +365,36 @@ def _complain(text: str, status: int = 1) -> int:
     return status
 
 
+def _load(run: Path, checkpoint: Which, device: str, network: str | None) -> Predictor:
+    from labelmend.inference.predictor import load
+
+    predictor = load(run, checkpoint=checkpoint, device=device, network=network)
+    for note in predictor.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return predictor
+
+
+def _trained(run: Run, folder: Path | None) -> str:
+    """What came out, and what one may want to do with it."""
+    steps = max((record["step"] for record in run.metrics("train")), default=0)
+    main = [(m, r) for r in run.metrics("val") for m in ("dice", "psnr") if r.get(m) is not None]
+    best = max(((record[m], -record["step"], m) for m, record in main), default=None)
+    shown = "" if best is None else f"; best held-out {best[2]} {best[0]:.3f} at step {-best[1]}"
+    commands = [f"labelmend {name} {folder}" for name in ("evaluate", "report")]
+    commands.append(f"labelmend predict {folder} IMAGES --out LABELS")
+    lines = [f"trained: {folder}, {steps} step{'s' * (steps != 1)}{shown}"]
+    return "\n".join(lines + [f"next:    {command}" for command in commands])
+
+
 def _json(thing: Any) -> str:
     return json.dumps(thing, indent=2, allow_nan=False)
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
+def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _settings(
-    preset_name: str,
-    config: Path | None,
-    assignments: list[str],
-    single: dict[str, Any],
-    inputs: dict[str, Any],
-) -> Any:
-    from labelmend.config import Settings, from_assignments, preset, read_toml
-
-    layers = [preset(preset_name), {} if config is None else read_toml(config)]
-    return Settings.make(*layers, from_assignments(assignments), single, {"input": inputs})
-
-
-def _watcher(quiet: bool, title: str = "training") -> Any:
+def _watcher(quiet: bool, title: str = "training") -> Watcher:
     from labelmend.progress import Silent, Terminal
 
     return Silent() if quiet else Terminal(title)

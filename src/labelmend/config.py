@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from labelmend.errors import SettingsError
 
@@ -110,6 +111,9 @@ class WeightingSettings(_Section):
     """How much each weak label counts (seed A, A2)."""
 
     method: Literal["gradient", "constant"] = "gradient"
+    signal: Literal["both", "loss", "similarity"] = Field(
+        "similarity", description="what speaks for a label: gradient similarity, its loss, or both"
+    )
     update: Literal["plain", "normalised"] = "normalised"
     initial: float = Field(0.5, ge=0, le=1, description="weight of a weak sample before any update")
     rate: float = Field(0.1, gt=0, description="step size of the weights (beta)")
@@ -243,11 +247,45 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"no settings file at {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SettingsError(f"{path} cannot be read as TOML: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML in UTF-8: {error}") from None
 
 
-def from_assignments(assignments: list[str]) -> dict[str, Any]:
+def gather(
+    preset_name: str = "weighted",
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Settings from everything that a person may give; the later argument wins.
+
+    Args:
+        preset_name: a named starting point.
+        file: a TOML file.
+        assignments: ``key.sub=value`` texts.
+        options: nested settings that have options of their own.
+
+    Raises:
+        SettingsError: naming the file or the setting.
+
+    >>> gather("pooled", assignments=["seed=4"], options={"seed": 5}).seed
+    5
+    """
+    options, layers = options or {}, [preset(preset_name)]
+    if file is not None:
+        layers.append(read_toml(file))
+        try:
+            Settings.make(*layers)
+        except SettingsError as error:
+            raise SettingsError(f"{file}: {error}") from error
+    if options.keys() & {"steps", "epochs"}:  # they exclude each other, and the prompt wins
+        layers.append({"steps": None, "epochs": None})
+    return Settings.make(*layers, from_assignments(assignments), options)
+
+
+def from_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     """Nested settings from ``key.sub=value`` texts; values are TOML, bare words are strings.
 
     >>> from_assignments(["batch.size=4", "loss=dice", "batch.strong_share=none"])
@@ -262,6 +300,8 @@ def from_assignments(assignments: list[str]) -> dict[str, Any]:
         place = nested
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise SettingsError(f"{text!r}: {parent!r} was given a value of its own before")
         place[leaf] = _value(value.strip())
     return nested
 
@@ -300,10 +340,42 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown setting {where!r}{_nearest(where, _known(Settings))}"
-    prefix = f"setting {where!r}: " if where else ""
-    got = f", not {first['input']!r}" if where else ""
-    return f"{prefix}{first['msg'].removeprefix('Value error, ')}{got}"
+        known = _known(Settings)
+        if isinstance(first["input"], Mapping) and len(first["loc"]) == 1:
+            known = sorted({name.partition(".")[0] for name in known if "." in name})
+        return f"unknown setting {where!r}{_nearest(where, known)}"
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    wish = _WISHES.get(first["type"], first["msg"]).format(**_limits(first), where=where)
+    return f"setting {where!r} {wish}, not {first['input']!r}"
+
+
+def _limits(mistake: ErrorDetails) -> dict[str, Any]:
+    known = mistake.get("ctx", {})
+    return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in known.items()}
+
+
+_WHOLE, _NUMBER = "wants a whole number", "wants a number"
+_WISHES = {
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": _NUMBER,
+    "bool_type": "wants true or false",
+    "bool_parsing": "wants true or false",
+    "string_type": "wants a word",
+    "tuple_type": "wants a list, such as [64, 64]",
+    "dict_type": "wants names and values, such as {{name = 1}}",
+    "model_type": "is a section; give one of its settings as {where}.NAME",
+    "literal_error": "is one of {expected}",
+    "greater_than": "wants more than {gt}",
+    "greater_than_equal": "wants at least {ge}",
+    "less_than": "wants less than {lt}",
+    "less_than_equal": "wants at most {le}",
+}
+"""What a setting wants, by what pydantic calls the mistake."""
 
 
 def _nearest(wrong: str, known: list[str]) -> str:

@@ -23,7 +23,7 @@ from labelmend.runs import Run
 from labelmend.training.build import fit
 
 SIZE = (96, 96)
-STRONG, HELD_OUT, WEAK, TEST = 6, 4, 120, 40
+STRONG, HELD_OUT, WEAK, TEST = 4, 3, 120, 40
 GROSS_ERRORS = 0.25
 STEPS = 300
 METHODS = ("strong_only", "pooled", "weighted")
@@ -187,7 +187,7 @@ def _blob(centre: np.ndarray, radius: float, rng: np.random.Generator, lobes: fl
 def _rough(centre: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
     """An ellipse around the lesion, as drawn in a hurry; or a gross error."""
     angle = rng.uniform(0, np.pi)
-    radii = radius * rng.uniform(1.05, 1.4, 2)
+    radii = radius * rng.uniform(0.8, 1.3, 2)
     if rng.uniform() >= GROSS_ERRORS:
         at = centre + rng.normal(0, 1.5, 2)
         return ellipse(SIZE, (at[0], at[1]), (radii[0], radii[1]), angle)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -90,7 +91,8 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._console.print(text, highlight=False, markup=False)
+        wrap = self._console.is_terminal  # a file or a pipe has no width
+        self._console.print(text, highlight=False, markup=False, soft_wrap=not wrap)
 
     def finish(self) -> None:
         """Leave the bar as it is."""
@@ -108,3 +110,22 @@ class Terminal:
         _trace: TracebackType | None,
     ) -> None:
         self.finish()
+
+
+@contextmanager
+def counting(watcher: Watcher) -> Iterator[Callable[[int, int], None]]:
+    """A function that is told how many of how many are done, and shows it.
+
+    >>> with counting(Silent()) as progress:
+    ...     progress(1, 2)
+    """
+
+    def show(done: int, total: int) -> None:
+        if done == 1:
+            watcher.start(total, 0)
+        watcher.step(done, {})
+
+    try:
+        yield show
+    finally:
+        watcher.finish()

@@ -104,8 +104,8 @@ def test_a_second_signal_ends_at_once(data, tmp_path, small, in_child) -> None:
 def _poison(value: float, kind: str):
     make = parts.make_loss
 
-    def poisoned(name):
-        loss = make(name)
+    def poisoned(name, task):
+        loss = make(name, task)
 
         def of(logits, label, valid):
             losses = loss(logits, label, valid)

@@ -7,16 +7,18 @@ from dataclasses import asdict
 from typing import Any
 
 from labelmend.data.scan import Inspection
-from labelmend.types import DataSet
+from labelmend.types import DataSet, DataSpec
+
+_FEW = 8
 
 
 def describe_inspection(seen: Inspection) -> str:
     """An inspection in lines: what is there, what to know, what is wrong."""
     lines = [] if seen.dataset is None else _what_is_there(seen.dataset)
-    lines += [f"note: {note}" for note in seen.notes]
+    lines += [f"   note: {note}" for note in seen.notes]
     lines += [f"problem: {problem}" for problem in seen.problems]
     count = len(seen.problems)
-    lines.append("no problems" if not count else f"{count} problem{'s' if count > 1 else ''}")
+    lines.append(_count(count, "problem") if count else "no problems")
     return "\n".join(lines)
 
 
@@ -49,11 +51,27 @@ def _what_is_there(data: DataSet) -> list[str]:
     images = len({s.image for s in data.samples})
     groups = len({s.group for s in data.samples})
     lines = [
-        f"{data.root}: {len(data.samples)} labels of {images} images in {groups} groups",
-        f"task: {spec.task}, {spec.dims} space axes, {spec.channels} channels",
-        f"classes: {', '.join(spec.classes)}",
+        f"{data.root}: {_count(len(data.samples), 'label')} of {_count(images, 'image')} in "
+        f"{_count(groups, 'group')}",
+        f"   task: {spec.task}, {_count(spec.dims, 'space axis', 'space axes')}, "
+        f"{_count(spec.channels, 'channel')}",
+        f"classes: {_classes(spec)}",
     ]
     for quality, by_split in _counts(data).items():
         shown = ", ".join(f"{count} {split}" for split, count in by_split.items())
-        lines.append(f"{quality}: {shown}")
+        lines.append(f"{quality:>7}: {shown}")
+    people = Counter(s.annotator for s in data.samples if s.quality == "weak" and s.annotator)
+    if people:
+        each = ", ".join(f"{who} {count}" for who, count in sorted(people.items()))
+        lines[-1] += f"; by {each if len(people) <= _FEW else f'{len(people)} annotators'}"
     return lines
+
+
+def _classes(spec: DataSpec) -> str:
+    pairs = zip(spec.classes, spec.values, strict=True) if spec.values else ()
+    named = [f"{name} = {value}" for name, value in pairs] or list(spec.classes)
+    return ", ".join(named) + ("" if spec.ignore is None else f"; {spec.ignore} is ignored")
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

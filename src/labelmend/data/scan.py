@@ -291,6 +291,8 @@ def _splits(
     strong = {groups[e.image] for e in entries if e.quality == "strong"}
     chosen, notes = choose_splits(strong, settled, open_shares, seed)
     found.notes += notes
+    if kept:
+        found.notes.append(f"Splits are as kept in {SPLITS}; remove it to choose anew.")
     for split, count in Counter(chosen.values()).items():
         found.notes.append(
             f"{count} of {len(strong)} strong groups were chosen for {split} with seed {seed}."

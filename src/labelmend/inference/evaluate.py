@@ -6,17 +6,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from labelmend.data.readers import load_verified, read_as, read_label
 from labelmend.data.whole import judge
-from labelmend.errors import DataError
+from labelmend.errors import DataError, NonFiniteError
 from labelmend.inference.predictor import Predictor
 from labelmend.metrics import Row, summarise
 from labelmend.progress import Silent, Watcher
@@ -51,26 +48,45 @@ class Evaluation:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["label", "image", "group", "class", *names])
-        for sample, row in zip(self.samples, self.rows, strict=True):
+        for row, sample in self._pairs():
             for name, numbers in row.items():
                 figures = [_cell(numbers.get(metric)) for metric in names]
                 writer.writerow([sample.label, sample.image, sample.group, name, *figures])
         return text.getvalue()
 
     def to_text(self) -> str:
-        """A table for a person: a line per class and the mean over foreground classes."""
+        """A table for a person: a line per class, the mean, what the figures are, the worst."""
         metrics = list(self.mean)
-        table = Table(title=f"{self.split}: {len(self.samples)} samples, step {self.step}")
-        table.add_column("class")
-        for metric in metrics:
-            table.add_column(metric, justify="right")
-        for name, row in self.per_class.items():
-            table.add_row(name, *(_shown(row.get(m)) for m in metrics))
-        table.add_section()
-        table.add_row("mean of foreground", *(_shown(self.mean[m]) for m in metrics))
-        console = Console(width=100, record=True, file=io.StringIO())
-        console.print(table)
-        return console.export_text().rstrip()
+        lines = [["", *metrics]]
+        for name, row in (*self.per_class.items(), ("mean", self.mean)):
+            lines.append([name, *(_shown(row.get(metric)) for metric in metrics)])
+        many = len(self.samples)
+        title = f"{self.split}: {many} strong label{'s' * (many != 1)}, step {self.step}"
+        return "\n".join([title, "", *_aligned(lines), "", *self._remarks()])
+
+    def _remarks(self) -> list[str]:
+        remarks = []
+        if self.split in _CAUTION:
+            remarks.append(f"{self.split}: {_CAUTION[self.split]}")
+        if _DISTANCES & set(self.mean):
+            remarks.append("distances and errors are in the unit of the files' spacing")
+        metric = next((m for m in ("dice", "psnr") if m in self.mean), None)
+        if metric is None or len(self.rows) < 2 * _WORST:
+            return remarks
+        figures = ((summarise([row])["mean"].get(metric, math.nan), s) for row, s in self._pairs())
+        worst = sorted((f, s.label) for f, s in figures if math.isfinite(f))[:_WORST]
+        return remarks + [f"lowest {metric}: {figure:.3f} {label}" for figure, label in worst]
+
+    def _pairs(self) -> Iterator[tuple[Row, Sample]]:
+        return zip(self.rows, self.samples, strict=True)
+
+
+_WORST = 3
+_DISTANCES = {"surface_distance", "hausdorff95", "onset_error", "offset_error"}
+_CAUTION = {
+    "train": "the network was trained on these samples: that is no sign of quality",
+    "val": "these chose the best checkpoint; only a test split says how good it is",
+}
 
 
 def evaluate(
@@ -91,9 +107,11 @@ def evaluate(
     chosen: Split = split or ("test" if data.of("test", "strong") else "val")
     samples = data.of(chosen, "strong")
     if not samples:
+        raise DataError(_no_sample(predictor, split))
+    if not Path(data.root).is_dir():
         raise DataError(
-            f"{data.root}: no strong label in split {chosen!r} to compare with; say which samples "
-            "are for testing in manifest.csv or splits.csv, or set input.test_share"
+            f"{data.root} does not exist any more, and {predictor.run.path} was trained on the "
+            "data there; put it back"
         )
     watcher.start(len(samples), 0)
     rows = []
@@ -114,6 +132,19 @@ def evaluate(
     return result
 
 
+def _no_sample(predictor: Predictor, split: Split | None) -> str:
+    every: tuple[Split, ...] = ("train", "val", "test")
+    counts = {name: len(predictor.run.data.of(name, "strong")) for name in every}
+    there = [f"{count} in {name} (--split {name})" for name, count in counts.items() if count]
+    kept = Path(predictor.run.data.root) / "splits.csv"
+    remove = f"remove {kept} and " if kept.exists() else ""
+    return (
+        f"{predictor.run.path}: no strong label in {split or 'test or val'} to compare with; "
+        f"there are {' and '.join(there) or 'none at all'}; to keep some apart in a new run, say "
+        f"so in manifest.csv, or {remove}train with --set input.test_share=0.2"
+    )
+
+
 def judge_sample(predictor: Predictor, sample: Sample) -> Row:
     """Every metric of one sample, by class."""
     spec, root = predictor.spec, Path(predictor.run.data.root)
@@ -121,7 +152,10 @@ def judge_sample(predictor: Predictor, sample: Sample) -> Row:
     raster = read_as(root / sample.image, spec, content=content)
     content = load_verified(root / sample.label, sample.label_sha256)
     label, valid = read_label(root / sample.label, spec, raster, content=content)
-    scores = predictor.scores(raster)
+    try:
+        scores = predictor.scores(raster)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{root / sample.image}: {error}") from error
     return judge(scores, label, valid, spec, spacing=raster.spacing, surface=True)
 
 
@@ -135,3 +169,12 @@ def _cell(value: float | None) -> str:
 
 def _shown(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of text: the first to the left, numbers to the right."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in lines
+    ]

@@ -1,8 +1,9 @@
-"""Use a trained run: predict an array, a file, or a folder of them."""
+"""Use a trained run on an array: any size in, a label of the same size out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,27 +12,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelmend.config import Settings
-from labelmend.data.formats import SUFFIXES, split_name
 from labelmend.data.prepare import Preparation
-from labelmend.data.readers import read_as, write_label
 from labelmend.data.whole import predict_whole
-from labelmend.errors import DataError, LabelmendError, RunError, SettingsError, ShapeError
+from labelmend.errors import NonFiniteError, RunError, SettingsError, ShapeError
 from labelmend.networks.build import build_network
-from labelmend.progress import Silent, Watcher
+from labelmend.networks.trust import check_named
 from labelmend.runs import Run
 from labelmend.types import DataSpec, Raster
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Predictor:
     """A trained network with everything that turns an image into a label.
 
-    Get one from :func:`load`.
+    Get one from :func:`load`, then::
+
+        predictor = labelmend.load("runs/first")
+        label = predictor.predict(image)                    # class indices, as large as image
+        names = [predictor.spec.classes[i] for i in np.unique(label)]
 
     Attributes:
         run: the run folder it comes from.
         step: the training step of its parameters.
+        network: the network, in evaluation mode, on ``device``.
+        preparation: how an image becomes the network's input.
+        patch: the size of the patches that the network sees, per space axis.
+        multiple: what the sides of the network's input are a multiple of.
+        device: where it computes.
+        notes: what a person should know, such as checkpoints that were damaged and passed over.
     """
 
     run: Run
@@ -41,6 +49,10 @@ class Predictor:
     patch: tuple[int, ...]
     multiple: int
     device: torch.device
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Predictor({str(self.run.path)!r}, step={self.step}, device={str(self.device)!r})"
 
     @property
     def spec(self) -> DataSpec:
@@ -48,30 +60,34 @@ class Predictor:
         return self.run.data.spec
 
     def predict(
-        self, image: np.ndarray | Tensor, *, spacing: tuple[float, ...] | None = None
+        self, image: np.ndarray | Tensor, *, spacing: Sequence[float] | None = None
     ) -> np.ndarray:
-        """The label of an image of any size.
+        """The label of an image of any size; the same image gives the same bits every time.
 
         Args:
-            image: ``(channels, *space)``, or ``(*space)`` where images have one channel; in the
-                range of values that the training images had.
-            spacing: distance between positions along every space axis, where training resampled
-                to a spacing.
+            image: ``(channels, *space)``, or ``(*space)`` where images have one channel; any type
+                of real numbers, in the range of values that the training images had. Not changed.
+            spacing: distance between positions along every space axis; needed only where training
+                resampled to a spacing and ``data.toml`` did not say it.
 
         Returns:
-            Class indices ``(*space)`` int64; for regression ``(channels, *space)`` float32. Class
-            indices are not the values of label files: ``spec.values[index]`` is.
+            Class indices ``(*space)`` int64; for regression ``(channels, *space)`` float32.
 
         Raises:
             ShapeError: when the image has other axes or channels than in training.
+            NonFiniteError: for NaN or infinity in the image, or in what the network makes of it.
+
+        The trap: class indices are not the values of label files; ``spec.values[index]`` is.
         """
         return self.decide(self.scores(self._raster(image, spacing)))
 
     def scores(self, raster: Raster) -> np.ndarray:
-        """The network's output for an image as read, ``(scores, *space)`` float32."""
+        """The network's output for an image as read, ``(scores, *space)`` float32.
+
+        Raises:
+            NonFiniteError: as :meth:`predict`.
+        """
         prepared, grid = self.preparation.image(raster)
-        if not np.isfinite(prepared).all():
-            raise ShapeError("the image holds NaN or infinity; replace them first")
         scores = predict_whole(
             self.network,
             torch.from_numpy(prepared).to(self.device),
@@ -79,23 +95,42 @@ class Predictor:
             overlap=self.run.settings.input.overlap,
             multiple=self.multiple,
         )
+        if not np.isfinite(scores).all():
+            raise NonFiniteError(
+                f"the network of {self.run.path} (step {self.step}) yields NaN or infinity for "
+                "this image; look for values far beyond those of the training images"
+            )
         return self.preparation.restore(scores, grid)
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
-        """Class indices for scores; for regression the scores themselves."""
+        """Class indices ``(*space)`` int64 for scores; for regression the scores themselves."""
         return scores if self.spec.task == "regression" else scores.argmax(0)
 
-    def _raster(self, image: np.ndarray | Tensor, spacing: tuple[float, ...] | None) -> Raster:
-        array = np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image)
+    def _raster(self, image: np.ndarray | Tensor, spacing: Sequence[float] | None) -> Raster:
+        array = _as_array(image)
         dims, channels = self.spec.dims, self.spec.channels
         if array.ndim == dims and channels == 1:
             array = array[None]
-        if array.ndim != dims + 1 or array.shape[0] != channels:
+        if array.ndim != dims + 1 or array.shape[0] != channels or 0 in array.shape:
+            last = array.ndim == dims + 1 and array.shape[-1] == channels
+            hint = "; channels come first: np.moveaxis(image, -1, 0)" if last else ""
             raise ShapeError(
-                f"the image must be shaped (channels, *space) with {channels} channels and "
-                f"{dims} space axes, not {tuple(array.shape)}"
+                f"an image of shape (channels, *space) with {_count(channels, 'channel')} and "
+                f"{dims} space {'axis' if dims == 1 else 'axes'} is wanted, "
+                f"not {tuple(array.shape)}{hint}"
             )
-        return Raster(array, spacing or self.spec.spacing)
+        return Raster(array, self._spacing(spacing))
+
+    def _spacing(self, given: Sequence[float] | None) -> tuple[float, ...] | None:
+        if given is None:
+            return self.spec.spacing
+        steps = tuple(float(step) for step in given)
+        if len(steps) != self.spec.dims or not all(0 < step < math.inf for step in steps):
+            raise ShapeError(
+                f"spacing is one distance above 0 per space axis, here {self.spec.dims}, "
+                f"not {tuple(given)}"
+            )
+        return steps
 
 
 def load(
@@ -105,27 +140,27 @@ def load(
     device: str = "auto",
     network: str | None = None,
 ) -> Predictor:
-    """Load a run's network, ready to predict.
+    """Load a run's network, ready to predict. Nothing of the run folder is executed.
 
     Args:
-        run: the run folder.
+        run: the run, or its folder.
         checkpoint: ``last``, ``best`` (on held-out strong samples) or a step.
-        device: ``auto`` takes a GPU where there is one.
+        device: ``auto`` takes CUDA where there is one, else the CPU.
         network: where the run was trained with ``module:Class`` of your own, its name again:
             loading never imports code that you did not name.
 
     Raises:
-        RunError: when the folder is no run or has no checkpoint.
+        RunError: when the folder is no run, has no such checkpoint, or one of another network.
         DamagedError: when no checkpoint is whole.
-        SettingsError: when the run needs code that you did not name.
+        SettingsError: when the run needs code that you did not name, or the device is not there.
+
+    The trap: ``best`` was chosen on the held-out samples; compare methods by ``last``.
     """
     opened = run if isinstance(run, Run) else Run.open(Path(run))
     saved = opened.load(checkpoint)
-    if isinstance(checkpoint, int) and saved.step != checkpoint:
-        raise RunError(f"{opened.path}: the checkpoint of step {checkpoint} is damaged")
     chosen = _device(device)
-    model = _network(opened.settings, opened, network)
-    model.load_state_dict(saved.tensors["main"])
+    model = _network(opened, network)
+    _fill(model, saved.tensors.get("main", {}), f"{opened.path}, step {saved.step}")
     facts = opened.facts
     return Predictor(
         opened,
@@ -135,16 +170,13 @@ def load(
         tuple(facts["patch"]),
         facts["multiple"],
         chosen,
+        saved.notes,
     )
 
 
-def _network(settings: Settings, run: Run, named: str | None) -> nn.Module:
-    chosen = settings.network
-    if ":" in chosen.name and chosen.name != named:
-        raise SettingsError(
-            f"{run.path} was trained with network {chosen.name!r}, which is code of your own; "
-            f"to have it imported, repeat its name: --network {chosen.name}"
-        )
+def _network(run: Run, named: str | None) -> nn.Module:
+    chosen = run.settings.network
+    check_named(chosen.name, named, str(run.path))
     return build_network(
         chosen.name,
         run.data.spec.dims,
@@ -154,109 +186,44 @@ def _network(settings: Settings, run: Run, named: str | None) -> nn.Module:
         depth=chosen.depth,
         dropout=chosen.dropout,
         arguments=chosen.arguments,
+        seed=0,  # leaves the caller's generator alone; every parameter is replaced
     )
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    try:
+        model.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        first = " ".join("".join(str(error).splitlines()[1:2]).split())
+        raise RunError(
+            f"{where}: the checkpoint is not one of network {type(model).__name__} as it is now: "
+            f"{first} Use the code that it was trained with"
+        ) from error
 
 
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise SettingsError(f"unknown device {name!r}; take auto, cpu, cuda or mps")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"device {name!r} cannot be used: {error}") from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise SettingsError(
+            f"device {name!r} cannot be used: {reason}; take auto or cpu"
+        ) from error
     return device
 
 
-def predict_files(
-    predictor: Predictor,
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    watcher: Watcher | None = None,
-) -> tuple[list[Path], list[str]]:
-    """Write a label for every file, in the file's family of formats, geometry kept.
-
-    Args:
-        inputs: files, or folders whose readable files are taken; sub-folders are kept.
-        out: the folder of the labels; made if missing.
-
-    Returns:
-        The files written, and one sentence for every file that could not be read.
-
-    Raises:
-        DataError: when there is no input, or two inputs would be written to one file.
-    """
-    watcher = watcher or Silent()
-    planned = _planned(inputs, out, predictor.spec)
-    written: list[Path] = []
-    failed: list[str] = []
-    watcher.start(len(planned), 0)
-    try:
-        for number, (target, source) in enumerate(planned.items(), 1):
-            try:
-                _predict_file(predictor, source, target)
-                written.append(target)
-            except LabelmendError as error:
-                text = str(error)
-                failed.append(text if source.name in text else f"{source}: {text}")
-            watcher.step(number, {})
-    finally:
-        watcher.finish()
-    return written, failed
+def _as_array(image: np.ndarray | Tensor) -> np.ndarray:
+    if isinstance(image, Tensor):
+        image = image.detach().cpu()
+        # numpy has no such number type
+        image = (image.float() if image.dtype == torch.bfloat16 else image).numpy()
+    return np.asarray(image)
 
 
-def _predict_file(predictor: Predictor, source: Path, target: Path) -> None:
-    spec = predictor.spec
-    raster = read_as(source, spec)
-    label = predictor.predict(raster.array, spacing=raster.spacing)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_label(target, label, spec, raster)
-
-
-def _planned(inputs: Sequence[Path], out: Path, spec: DataSpec) -> dict[Path, Path]:
-    planned: dict[Path, Path] = {}
-    for given in inputs:
-        if given.is_dir():
-            found = [(p, p.relative_to(given)) for p in sorted(given.rglob("*")) if _readable(p)]
-        elif given.exists():
-            found = [(given, Path(given.name))]
-        else:
-            raise DataError(f"no file or folder at {given}")
-        for source, place in found:
-            target = out / place.parent / label_name(place.name, spec)
-            if target in planned:
-                raise DataError(
-                    f"{planned[target]} and {source} would both be written to {target}; "
-                    "predict them into two folders"
-                )
-            planned[target] = source
-    if not planned:
-        raise DataError(f"no readable file in {', '.join(str(p) for p in inputs)}")
-    return planned
-
-
-_LABEL_SUFFIX = {".jpg": ".png", ".jpeg": ".png", ".npz": ".npy", ".wav": ".csv", ".flac": ".csv"}
-"""Families in which labels are kept in another format: JPEG is lossy, events are a table."""
-
-
-def label_name(name: str, spec: DataSpec) -> str:
-    """What the label of an input is called: its own name in a format that labels can have.
-
-    >>> from labelmend.types import DataSpec
-    >>> spec = DataSpec("segmentation", ("a", "b"), (0, 1), None, 2, 1, "none", ".png")
-    >>> label_name("scan.jpg", spec), label_name("scan.nii.gz", spec)
-    ('scan.png', 'scan.nii.gz')
-    """
-    stem, suffix = split_name(name)
-    suffix = _LABEL_SUFFIX.get(suffix, suffix)
-    if suffix == ".csv" and spec.suffix != ".csv":
-        suffix = spec.suffix
-    if spec.task == "regression" and suffix == ".png":
-        suffix = ".tif"
-    return stem + suffix
-
-
-def _readable(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts[-2:])
-    return path.is_file() and not hidden and split_name(path.name)[1] in SUFFIXES
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -65,7 +65,7 @@ class Run:
         """
         path = Path(path).resolve()
         files = Description.make(settings, data, facts, problems).files()
-        _refuse_occupied(path)
+        refuse_occupied(path)
         with keeping("the run", path, sum(len(content) for content in files.values())):
             _make_folder(path.parent)
             sweep(path.parent, frozenset([path.name]))
@@ -267,10 +267,16 @@ class Run:
             sweep(self._checkpoints)
 
 
-def _refuse_occupied(path: Path) -> None:
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists():
+def refuse_occupied(path: Path) -> None:
+    """Refuse a folder for a new run that holds something.
+
+    Raises:
+        RunError: naming it.
+    """
+    file = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
+    if file is not None:
+        raise RunError(f"{file} is a file; a run needs a folder of its own: give another --out")
+    if path.exists() and any(path.iterdir()):
         raise RunError(
             f"{path} is not empty; give another --out, or --resume {path} to go on with a run there"
         )

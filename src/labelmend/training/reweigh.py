@@ -16,6 +16,7 @@ from labelmend.training.objective import Objective
 from labelmend.training.processes import Processes
 from labelmend.types import Batch, Draw
 from labelmend.weighting.curvature import Curvature
+from labelmend.weighting.evidence import Evidence, Findings, cosine
 from labelmend.weighting.gradients import loss_and_similarity, mean_gradient_of
 from labelmend.weighting.weights import UpdateRule, WeightTable
 
@@ -42,6 +43,7 @@ class Reweigher:
     strong: Plan
     weak: Plan
     chunk: int
+    evidence: Evidence
     rule: UpdateRule
     rate: float
     curvature: Curvature
@@ -61,13 +63,16 @@ class Reweigher:
         try:
             # In the precision of the parameters, not under autocast: similarities are small
             # differences, and forward mode under autocast fails in convolutions on the CPU.
-            direction = self.curvature(self._trusted(number, check))
+            gradient, agreement = self._trusted(number, check)
+            direction = self.curvature(gradient)
             index, loss, similarity = self._judge(direction, number, check)
         finally:
             self.network.train(was_training)
         self._refuse_bad_numbers(index, loss + similarity, step)
-        table.update(index, similarity, loss, self.rule, self.rate, step)
-        return _figures(table, similarity)
+        evidence = self.evidence(Findings(similarity, loss, agreement))
+        table.update(index, evidence, self.rule, self.rate)
+        table.note(index, similarity, loss, step)
+        return _figures(table, similarity) | {"agreement": agreement}
 
     def _refuse_bad_numbers(self, index: Tensor, numbers: Tensor, step: int) -> None:
         bad = index[~torch.isfinite(numbers)].tolist()
@@ -81,9 +86,27 @@ class Reweigher:
     def _parameters(self) -> dict[str, Tensor]:
         return {n: p for n, p in self.network.named_parameters() if p.requires_grad}
 
-    def _trusted(self, number: int, check: Callable[[], None]) -> dict[str, Tensor]:
+    def _trusted(self, number: int, check: Callable[[], None]) -> tuple[dict[str, Tensor], float]:
+        """The mean gradient of the strong samples drawn, and how far two halves of them agree.
+
+        The halves are of samples, not of draws: a sample drawn twice would agree with itself.
+        """
+        first = set(self.strong.strong[::2])
+        draws = self.strong.batch(number)
+        halves = [[d for d in draws if (d.index in first) == one] for one in (True, False)]
+        gradients = [self._mean_gradient(half, check) for half in halves if half]
+        counts = [len(half) for half in halves if half]
+        if len(gradients) == 1:
+            return gradients[0], 0.0
+        one, other = gradients
+        total = {
+            name: (counts[0] * one[name] + counts[1] * other[name]) / len(draws) for name in one
+        }
+        return total, cosine(one, other)
+
+    def _mean_gradient(self, draws: list[Draw], check: Callable[[], None]) -> dict[str, Tensor]:
         def passes() -> Iterator[Callable[..., Tensor]]:
-            for batch in self._batches(self.strong.batch(number)):
+            for batch in self._batches(draws):
                 check()
                 yield self.objective.losses_of(self.network, batch)
 

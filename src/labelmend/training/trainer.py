@@ -291,7 +291,7 @@ class Trainer:
                 progress.pending.append("save")
         else:
             progress.stale += 1
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        shown = "  ".join(f"{n} {value:.3f}" for n, value in known.items() if value is not None)
         self.watcher.say(f"step {progress.step}: held-out {shown}")
         patience = self.timetable.patience
         if patience is not None and progress.stale >= patience:

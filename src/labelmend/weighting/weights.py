@@ -12,10 +12,10 @@ from torch import Tensor
 from labelmend.errors import NonFiniteError, SettingsError
 
 UpdateRule = Callable[[Tensor, Tensor, float], Tensor]
-"""``(weight, similarity, rate) -> weight``, each ``(samples,)``; the result lies in [0, 1]."""
+"""``(weight, evidence, rate) -> weight``, each ``(samples,)``; the result lies in [0, 1]."""
 
 
-def plain(weight: Tensor, similarity: Tensor, rate: float) -> Tensor:
+def plain(weight: Tensor, evidence: Tensor, rate: float) -> Tensor:
     """γ_k ← γ_k + β g_Sᵀ H⁻¹ g_k, kept in [0, 1] (seed A, eq. 9, ¶40).
 
     The trap: similarities have no natural scale. They grow with the size of objects and shrink
@@ -24,22 +24,22 @@ def plain(weight: Tensor, similarity: Tensor, rate: float) -> Tensor:
     >>> plain(torch.tensor([0.5, 0.5]), torch.tensor([1.0, -9.0]), 0.1)
     tensor([0.6000, 0.0000])
     """
-    return (weight + rate * similarity).clamp(0, 1)
+    return (weight + rate * evidence).clamp(0, 1)
 
 
-def normalised(weight: Tensor, similarity: Tensor, rate: float) -> Tensor:
-    """:func:`plain` with the similarities divided by their mean magnitude in this weight step.
+def normalised(weight: Tensor, evidence: Tensor, rate: float) -> Tensor:
+    """:func:`plain` with the evidence divided by its mean magnitude in this weight step.
 
-    A sample of average similarity moves by ``rate``. The trap: when no sample is like the strong
+    A sample of average evidence moves by ``rate``. The trap: when no sample is like the strong
     ones any more, noise is blown up to full size.
 
     >>> normalised(torch.tensor([0.5, 0.5]), torch.tensor([10.0, -30.0]), 0.1)
     tensor([0.5500, 0.3500])
     """
-    scale = similarity.abs().mean()
+    scale = evidence.abs().mean()
     if scale == 0:
         return weight.clone()
-    return plain(weight, similarity / scale, rate)
+    return plain(weight, evidence / scale, rate)
 
 
 RULES: dict[str, UpdateRule] = {"normalised": normalised, "plain": plain}
@@ -70,8 +70,7 @@ class WeightTable:
         learns: ``(samples,)`` bool, True where the weight may change.
 
     >>> table = WeightTable.start(torch.tensor([True, False]), initial=0.5)
-    >>> table.update(torch.tensor([1]), torch.tensor([2.0]), torch.tensor([0.7]), normalised,
-    ...              rate=0.1, step=100)
+    >>> table.update(torch.tensor([1]), torch.tensor([2.0]), normalised, rate=0.1)
     >>> table.weight
     tensor([1.0000, 0.6000], dtype=torch.float64)
     """
@@ -90,30 +89,22 @@ class WeightTable:
         never = torch.full(strong.shape, -1, dtype=torch.int64)
         return cls(weight, unknown, unknown.clone(), never, ~strong)
 
-    def update(
-        self,
-        index: Tensor,
-        similarity: Tensor,
-        loss: Tensor,
-        rule: UpdateRule,
-        rate: float,
-        step: int,
-    ) -> None:
+    def update(self, index: Tensor, evidence: Tensor, rule: UpdateRule, rate: float) -> None:
         """Move the weights of the samples at ``index``, ``(updated,)``, by a rule.
 
         Raises:
-            NonFiniteError: when a similarity or loss is NaN or infinite; nothing has changed then.
+            NonFiniteError: when evidence is NaN or infinite; nothing has changed then.
         """
-        if not (torch.isfinite(similarity).all() and torch.isfinite(loss).all()):
-            bad = index[~(torch.isfinite(similarity) & torch.isfinite(loss))].tolist()
-            raise NonFiniteError(
-                f"the weight step at step {step} gave NaN or infinity for samples {bad}"
-            )
-        similarity, loss = similarity.to(self.weight), loss.to(self.weight)
-        moved = rule(self.weight[index], similarity, rate)
+        if not torch.isfinite(evidence).all():
+            bad = index[~torch.isfinite(evidence)].tolist()
+            raise NonFiniteError(f"the evidence for samples {bad} is NaN or infinite")
+        moved = rule(self.weight[index], evidence.to(self.weight), rate)
         self.weight[index] = torch.where(self.learns[index], moved, self.weight[index])
-        self.similarity[index] = similarity
-        self.loss[index] = loss
+
+    def note(self, index: Tensor, similarity: Tensor, loss: Tensor, step: int) -> None:
+        """Remember what the latest update of the samples at ``index`` rested on, and when."""
+        self.similarity[index] = similarity.to(self.similarity)
+        self.loss[index] = loss.to(self.loss)
         self.updated[index] = step
 
     def state(self) -> dict[str, Tensor]:

@@ -52,23 +52,23 @@ def _table() -> WeightTable:
 def test_strong_samples_stay_at_1() -> None:
     table = _table()
     both = torch.tensor([0, 1])
-    table.update(both, torch.tensor([-5.0, -5.0]), torch.zeros(2), plain, 1.0, step=3)
+    table.update(both, torch.tensor([-5.0, -5.0]), plain, 1.0)
+    table.note(both, torch.tensor([-5.0, -5.0]), torch.zeros(2), step=3)
     assert table.weight.tolist() == [1.0, 0.0, 0.5]
     assert table.updated.tolist() == [3, 3, -1]
 
 
 def test_a_bad_number_changes_nothing() -> None:
     table = _table()
-    with pytest.raises(NonFiniteError, match=r"step 7 .* \[2\]"):
-        table.update(
-            torch.tensor([1, 2]), torch.tensor([1.0, torch.nan]), torch.zeros(2), plain, 1.0, step=7
-        )
+    with pytest.raises(NonFiniteError, match=r"samples \[2\]"):
+        table.update(torch.tensor([1, 2]), torch.tensor([1.0, torch.nan]), plain, 1.0)
     assert table.weight.tolist() == [1.0, 0.5, 0.5]
 
 
 def test_state_comes_back_to_the_bit() -> None:
     table = _table()
-    table.update(torch.tensor([1]), torch.tensor([0.1234567]), torch.ones(1), plain, 0.3, step=1)
+    table.update(torch.tensor([1]), torch.tensor([0.1234567]), plain, 0.3)
+    table.note(torch.tensor([1]), torch.tensor([0.1234567]), torch.ones(1), step=1)
     other = _table()
     other.restore(table.state())
     for name, value in table.state().items():

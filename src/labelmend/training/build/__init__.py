@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,9 +18,9 @@ from labelmend.data.readers import hash_file
 from labelmend.errors import ChangedDataError, LabelmendError, SettingsError
 from labelmend.networks.trust import check_named
 from labelmend.progress import Silent, Watcher
-from labelmend.runs import Run
+from labelmend.runs import Checkpoint, Run
 from labelmend.training.build.begin import create_run
-from labelmend.training.build.parts import assemble
+from labelmend.training.build.parts import assemble, rehearse
 from labelmend.training.processes import Processes
 from labelmend.training.trainer import Trainer
 from labelmend.types import DataSet
@@ -100,7 +101,10 @@ def _start_fabric(settings: Settings) -> Fabric:
             precision=_precision(settings),
         )
     except (RuntimeError, ValueError, ImportError) as error:
-        raise SettingsError(f"device {settings.device!r} cannot be used: {error}") from error
+        raise SettingsError(
+            f"device {settings.device!r} is not on this machine, or not usable; take --device auto "
+            f"or cpu ({error})"
+        ) from error
     fabric.launch()
     return fabric
 
@@ -121,7 +125,7 @@ def _created(fabric: Fabric, data: Path, out: Path, settings: Settings, watcher:
     error: LabelmendError | None = None
     if processes.first:
         try:
-            create_run(data, out, settings, watcher)
+            create_run(data, out, settings, watcher, functools.partial(rehearse, processes.world))
         except LabelmendError as caught:
             error = caught
     processes.agree(error)
@@ -132,6 +136,11 @@ def _refuse_changed(data: DataSet) -> None:
     recorded = {s.image: s.image_sha256 for s in data.samples}
     recorded |= {s.label: s.label_sha256 for s in data.samples}
     root = Path(data.root)
+    if not root.is_dir():
+        raise ChangedDataError(
+            f"{root} does not exist any more, and this run goes on only with the data it began "
+            "with; put it back, or start a new run with --out"
+        )
     changed = [name for name, digest in recorded.items() if _hash(root / name) != digest]
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
@@ -159,9 +168,10 @@ def _train(fabric: Fabric, run: Run, watcher: Watcher, *, resumed: bool) -> None
         # The caller's random numbers go on as if there had been no training.
         stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(fabric)))
         stack.enter_context(_number_type(run.settings.precision))
+        checkpoint = run.load("last") if resumed else None
         trainer = assemble(fabric, run, watcher)
-        if resumed:
-            _go_back(trainer, run, watcher, processes)
+        if checkpoint is not None:
+            _go_back(trainer, checkpoint, run, watcher, processes)
         trainer.train()
 
 
@@ -181,8 +191,9 @@ def _cuda_devices(fabric: Fabric) -> list[int]:
     return [fabric.device.index or 0] if fabric.device.type == "cuda" else []
 
 
-def _go_back(trainer: Trainer, run: Run, watcher: Watcher, processes: Processes) -> None:
-    checkpoint = run.load("last")
+def _go_back(
+    trainer: Trainer, checkpoint: Checkpoint, run: Run, watcher: Watcher, processes: Processes
+) -> None:
     trainer.restore(checkpoint)
     for note in checkpoint.notes:
         watcher.say(note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,32 @@ from labelmend.losses import make_loss
 from labelmend.networks.build import size_multiple
 from labelmend.progress import Watcher
 from labelmend.runs import Run
+from labelmend.runs.folder import refuse_occupied
 from labelmend.types import DataSet, DataSpec
 
 LARGEST_PATCH = {1: 4096, 2: 256, 3: 64}
 """Default patches are no longer than this per axis: what a small network and 8 GiB can do."""
 
 
-def create_run(data: Path, out: Path, settings: Settings, watcher: Watcher) -> None:
+Rehearse = Callable[[Settings, DataSet, dict[str, Any]], None]
+"""Makes everything that settings could make impossible, and throws it away."""
+
+
+def create_run(
+    data: Path, out: Path, settings: Settings, watcher: Watcher, rehearse: Rehearse
+) -> None:
     """Open the data, refuse what cannot work, and write a run folder without a checkpoint.
+
+    What can be refused without the data is refused before it is read, and everything before
+    there is a run folder, so that the corrected command works.
 
     Raises:
         DataError: when more files are bad than settings allow, or labels are missing.
         SettingsError: when settings do not fit the data.
         RunError: when the folder holds something.
     """
+    refuse_occupied(out)
+    _refuse_unknown(settings)
     chosen = settings.input
     dataset, problems = open_data(
         data,
@@ -40,13 +53,27 @@ def create_run(data: Path, out: Path, settings: Settings, watcher: Watcher) -> N
         allow_bad=chosen.allow_bad,
         keep_splits=True,
     )
+    # A run is read from other working folders than the one it was begun in.
+    dataset = replace(dataset, root=str(data.resolve()))
+    _refuse_impossible(settings, dataset)
+    facts = _facts(settings, dataset)
+    rehearse(settings, dataset, facts)
+    Run.create(out, settings, dataset, facts, problems=problems)
     for note in dataset.notes:
         watcher.say(note)
     for problem in problems:
         watcher.say(f"left out: {problem.file}: {problem.message}")
-    _refuse_impossible(settings, dataset)
-    facts = _facts(settings, dataset)
-    Run.create(out, settings, dataset, facts, problems=problems)
+
+
+def _refuse_unknown(settings: Settings) -> None:
+    if settings.loss is not None:
+        make_loss(settings.loss)
+    _multiple(settings)
+
+
+def _multiple(settings: Settings) -> int:
+    chosen = settings.network
+    return size_multiple(chosen.name, chosen.depth, chosen.arguments)
 
 
 def _refuse_impossible(settings: Settings, data: DataSet) -> None:
@@ -72,8 +99,7 @@ def _facts(settings: Settings, data: DataSet) -> dict[str, Any]:
     preparation = _preparation(settings)
     if preparation.normalise == "set":
         preparation = measure(preparation, rasters(data, data.of("train")))
-    chosen = settings.network
-    multiple = size_multiple(chosen.name, chosen.depth, chosen.arguments)
+    multiple = _multiple(settings)
     patch = settings.input.patch or _patch(data, preparation, multiple)
     if len(patch) != data.spec.dims:
         raise SettingsError(

@@ -19,7 +19,7 @@ from labelmend.data.prepare import Preparation
 from labelmend.data.sampling import Plan
 from labelmend.losses import make_loss
 from labelmend.networks.build import build_network, couples_samples
-from labelmend.progress import Watcher
+from labelmend.progress import Silent, Watcher
 from labelmend.runs import Run
 from labelmend.training.build.begin import loss_name
 from labelmend.training.journal import Journal
@@ -31,6 +31,7 @@ from labelmend.training.trainer import Feed, Trainer
 from labelmend.training.validation import Validator
 from labelmend.types import Batch, DataSet, DataSpec
 from labelmend.weighting.curvature import identity
+from labelmend.weighting.evidence import evidence
 from labelmend.weighting.weights import WeightTable, update_rule
 
 DEFAULT_STEPS = 2000
@@ -42,6 +43,8 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
     network = _network(settings, data.spec, facts, watcher)
     samples = _samples(settings, data, facts)
     plan = _plan(settings, data)
+    timetable = _timetable(settings, plan)
+    watcher.say(_summary(run, plan, timetable, network, fabric.device))
     # The device and number type are known only after Fabric has set the network up.
     move = functools.partial(_to_network, network)
     objective = Objective(make_loss(loss_name(settings, data.spec), data.spec.task))
@@ -53,13 +56,42 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
         functools.partial(_optimiser, settings),
         objective,
         _feed(settings, samples, plan),
-        _timetable(settings, plan),
+        timetable,
         WeightTable.start(strong, settings.weighting.initial),
         run,
         watcher,
         _journal(settings, run, processes),
         _reweigher(settings, samples, plan, objective, network, processes, move),
         _validator(settings, samples, facts, processes, move, fabric),
+    )
+
+
+def rehearse(world: int, settings: Settings, data: DataSet, facts: Mapping[str, Any]) -> None:
+    """Make what settings could make impossible, and throw it away.
+
+    Raises:
+        SettingsError: for a network, a patch or a batch that cannot be made.
+    """
+    _network(settings, data.spec, facts, Silent())
+    _samples(settings, data, facts)
+    _plan(settings, data).check(0, world, settings.batch.accumulate)
+
+
+def _summary(
+    run: Run, plan: Plan, timetable: Timetable, network: nn.Module, device: torch.device
+) -> str:
+    """What is trained on what, in one line."""
+    samples = run.data.samples
+    people = {samples[i].annotator for i in plan.weak} - {""}
+    by = f" (from {len(people)} annotators)" if len(people) > 1 else ""
+    held_out = len(run.data.of("val", "strong")) or "none"
+    patch = " × ".join(str(n) for n in run.facts["patch"])
+    size = sum(parameter.numel() for parameter in network.parameters())
+    steps = f"{'at most ' * (timetable.patience is not None)}{timetable.steps:,} steps"
+    return (
+        f"training on {len(plan.strong)} strong and {len(plan.weak)} weak labels{by}, "
+        f"{held_out} held out; patch {patch}; network {run.settings.network.name}, "
+        f"{size:,} parameters; {steps} on {device}"
     )
 
 
@@ -192,6 +224,7 @@ def _reweigher(
         strong=Plan(plan.strong, (), chosen.strong_samples, 1.0, _derived(seed, "trusted")),
         weak=Plan((), plan.weak, _judged(settings, len(plan.weak)), 0.0, _derived(seed, "judged")),
         chunk=settings.batch.size,
+        evidence=evidence(chosen.signal),
         rule=update_rule(chosen.update),
         rate=chosen.rate,
         curvature=identity,

@@ -1,0 +1,176 @@
+"""An evaluation of a known network: its figures, its table, its files."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import labelmend
+from labelmend.errors import ChangedDataError, DataError, NonFiniteError
+from labelmend.inference.evaluate import Evaluation, evaluate
+from labelmend.inference.predictor import Predictor
+from labelmend.metrics import summarise
+from labelmend.types import Sample
+
+Trained = Callable[[str], Any]
+
+
+class Constant(nn.Module):
+    """The same class everywhere."""
+
+    def __init__(self, index: int, classes: int = 2) -> None:
+        super().__init__()
+        self.scores = torch.eye(classes)[index]
+
+    def forward(self, image: Tensor) -> Tensor:
+        size = (len(image), -1, *image.shape[2:])
+        return self.scores.reshape(1, -1, *(1 for _ in image.shape[2:])).expand(size).clone()
+
+
+class Astray(Constant):
+    """A network whose numbers are none any more."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) / 0
+
+
+@pytest.fixture
+def predictor(trained: Trained, tmp_path: Path) -> Predictor:
+    """Of a run of its own, whose folder may be written."""
+    without = shutil.ignore_patterns("evaluation")
+    shutil.copytree(trained("gray").run, tmp_path / "run", ignore=without)
+    return labelmend.load(tmp_path / "run", device="cpu")
+
+
+def made(*dice: float, split: str = "test") -> Evaluation:
+    """An evaluation of samples with these figures."""
+    samples = [
+        Sample(f"images/{i}", f"labels/{i}", "strong", "test", "g") for i in range(len(dice))
+    ]
+    rows = [{"cell": {"dice": d}, "other": {"dice": float("nan")}} for d in dice]
+    summary = summarise(rows)
+    return Evaluation(split, 7, tuple(samples), tuple(rows), summary["mean"], summary["per_class"])
+
+
+def test_figures_of_a_known_network(predictor: Predictor) -> None:
+    everywhere = dataclasses.replace(predictor, network=Constant(1))
+    found = evaluate(everywhere, "train")
+    # A box of half the height and half the width of the image is a quarter of it.
+    assert found.mean["dice"] == pytest.approx(2 * 0.25 / 1.25)
+    assert found.mean["iou"] == pytest.approx(0.25)
+    assert found.per_class["foreground"] == found.mean
+    assert len(found.rows) == len(found.samples) == 5 and found.step == 3
+    nowhere = evaluate(dataclasses.replace(predictor, network=Constant(0)), "train")
+    assert nowhere.mean["dice"] == 0
+
+
+def test_the_test_split_is_judged_where_there_is_one(trained: Trained) -> None:
+    assert evaluate(labelmend.load(trained("colour").run)).split == "test"
+    assert evaluate(labelmend.load(trained("gray").run)).split == "val"
+    with pytest.raises(DataError, match=r"no strong label in test .* 1 in val \(--split val\)"):
+        evaluate(labelmend.load(trained("gray").run), "test")
+
+
+def test_what_is_found_is_kept_in_the_run(predictor: Predictor) -> None:
+    found = evaluate(predictor, "train")
+    folder = predictor.run.path / "evaluation"
+    assert json.loads((folder / "train.json").read_text()) == found.to_json()
+    assert (folder / "train.csv").read_text() == found.to_csv()
+    rows = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert [row["label"] for row in rows] == [sample.label for sample in found.samples]
+    for row, numbers in zip(rows, found.rows, strict=True):
+        assert {k: float(row[k]) for k in numbers["foreground"]} == numbers["foreground"]
+
+
+def test_progress_is_told(predictor: Predictor) -> None:
+    class Counts:
+        def __init__(self) -> None:
+            self.seen: list[int] = []
+
+        def start(self, total: int, done: int) -> None:
+            self.seen.append(total)
+
+        def step(self, step: int, figures: object) -> None:
+            self.seen.append(step)
+
+        def say(self, text: str) -> None: ...
+
+        def finish(self) -> None:
+            self.seen.append(-1)
+
+    counts = Counts()
+    evaluate(predictor, "train", watcher=counts)
+    assert counts.seen == [5, 1, 2, 3, 4, 5, -1]
+
+
+def test_a_network_gone_astray_names_the_image(predictor: Predictor) -> None:
+    with pytest.raises(NonFiniteError, match=r"images/s\d.png: the network of .* NaN or infinity"):
+        evaluate(dataclasses.replace(predictor, network=Astray(1)), "val")
+    assert not (predictor.run.path / "evaluation").exists()
+
+
+def test_changed_data_is_noticed(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained("gray").data, tmp_path / "data")
+    small = {"network": {"width": 4, "depth": 2}, "batch": {"size": 4}}
+    run = labelmend.fit(tmp_path / "data", tmp_path / "run", steps=1, **small)
+    predictor = labelmend.load(run)
+    label = tmp_path / "data" / run.data.of("val", "strong")[0].label
+    label.write_bytes(label.read_bytes() + b"\0")
+    with pytest.raises(ChangedDataError, match="is not the file the run began with"):
+        evaluate(predictor)
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(DataError, match="data does not exist any more"):
+        evaluate(predictor)
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def test_a_figure_that_does_not_exist_is_null_empty_and_a_dash() -> None:
+    found = made(0.5, 1.0)
+    assert found.to_json()["per_class"] == {"cell": {"dice": 0.75}, "other": {"dice": None}}
+    assert found.to_json()["mean"] == {"dice": 0.75} and found.to_json()["samples"] == 2
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False)) == found.to_json()
+    assert found.to_csv().splitlines() == [
+        "label,image,group,class,dice",
+        "labels/0,images/0,g,cell,0.5",
+        "labels/0,images/0,g,other,",
+        "labels/1,images/1,g,cell,1.0",
+        "labels/1,images/1,g,other,",
+    ]
+    assert found.to_text().split("\n") == [
+        "test: 2 strong labels, step 7",
+        "",
+        "        dice",
+        "cell   0.750",
+        "other      –",
+        "mean   0.750",
+        "",
+    ]
+
+
+def test_the_lowest_are_named_where_there_are_many() -> None:
+    found = made(0.9, 0.2, 0.8, float("nan"), 0.1, 0.7, 0.6)
+    assert found.to_text().splitlines()[-3:] == [
+        "lowest dice: 0.100 labels/4",
+        "lowest dice: 0.200 labels/1",
+        "lowest dice: 0.600 labels/6",
+    ]
+    assert "lowest" not in made(0.9, 0.2, 0.8, 0.1, 0.7).to_text()
+
+
+@pytest.mark.parametrize(("split", "said"), [("val", "best checkpoint"), ("train", "trained on")])
+def test_figures_that_are_no_test_figures_say_so(split: str, said: str) -> None:
+    text = made(0.5, split=split).to_text()
+    assert text.startswith(f"{split}: 1 strong label, step 7\n") and said in text
+    assert said not in made(0.5).to_text()
