@@ -82,7 +82,7 @@ def time_bare(root: Path, steps: int) -> list[float]:
 def time_engine(root: Path, steps: int, out: Path) -> list[float]:
     """The moments at which the steps of the engine ended."""
     from labelmend.progress import Silent
-    from labelmend.training.build import fit
+    from labelmend.training.assembly import fit
 
     moments: list[float] = []
 

@@ -30,7 +30,7 @@ USUAL_FUNCTION = 22
 MOST_PARAMETERS = 6
 ABOVE = ("training", "inference", "report", "serve", "review", "demo", "cli")
 CATCH_ALLS = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
-TORCH_FREE = ("labelmend.cli", "labelmend.data.scan", "labelmend.data.readers")
+TORCH_FREE = ("labelmend.cli", "labelmend.catalogue.scan", "labelmend.files.readers")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

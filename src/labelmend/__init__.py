@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from labelmend.inference.predictor import Predictor, load
     from labelmend.losses import make_loss
     from labelmend.runs import Run
-    from labelmend.training.build import fit, resume
+    from labelmend.training.assembly import fit, resume
     from labelmend.types import Alignment, Batch, DataSet, DataSpec, Raster, Region, Sample
     from labelmend.weighting.gradients import gradient_similarity, mean_gradient
     from labelmend.weighting.weights import WeightTable
@@ -32,12 +32,12 @@ _HOMES = {
     "Sample": "types",
     "WeightTable": "weighting.weights",
     "evaluate": "inference.evaluate",
-    "fit": "training.build",
+    "fit": "training.assembly",
     "gradient_similarity": "weighting.gradients",
     "load": "inference.predictor",
     "make_loss": "losses",
     "mean_gradient": "weighting.gradients",
-    "resume": "training.build",
+    "resume": "training.assembly",
 }
 
 __all__ = [

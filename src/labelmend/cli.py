@@ -56,8 +56,8 @@ def check(
     json
         Print one JSON object instead.
     """
-    from labelmend.data.check import describe_inspection, inspection_values
-    from labelmend.data.scan import inspect
+    from labelmend.catalogue.check import describe_inspection, inspection_values
+    from labelmend.catalogue.scan import inspect
     from labelmend.progress import counting
 
     with counting(_watcher(quiet=json, title="reading")) as progress:
@@ -136,7 +136,7 @@ def train(
                 "--resume goes on with the run's own data and settings; give no other option, "
                 "or begin a new run with --out"
             )
-        from labelmend.training.build import resume as go_on
+        from labelmend.training.assembly import resume as go_on
 
         run = go_on(resume, watcher=watcher, network=network)
     else:
@@ -153,7 +153,7 @@ def train(
         options = {**single, "input": inputs}
         chosen = gather(preset or "weighted", config, set_ or [], options)
         # Settings are checked before torch is imported, which takes seconds.
-        from labelmend.training.build import fit
+        from labelmend.training.assembly import fit
 
         run = fit(data, out, settings=chosen, watcher=watcher)
     if not quiet and os.environ.get("RANK", "0") == "0":

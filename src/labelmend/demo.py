@@ -20,7 +20,7 @@ from labelmend.labels.shapes import ellipse
 from labelmend.progress import Terminal
 from labelmend.report import write_report
 from labelmend.runs import Run
-from labelmend.training.build import fit
+from labelmend.training.assembly import fit
 
 SIZE = (96, 96)
 STRONG, HELD_OUT, WEAK, TEST = 4, 3, 120, 40

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from labelmend.data.readers import decode_label, read_bytes, read_label, write_label
-from labelmend.data.values import to_indices, to_values
 from labelmend.errors import DataError
+from labelmend.files.readers import decode_label, read_bytes, read_label, write_label
+from labelmend.files.values import to_indices, to_values
 from labelmend.types import DataSpec, Raster
 
 SPEC = DataSpec("segmentation", (), (), None, 2, 1, "none", ".png")

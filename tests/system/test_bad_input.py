@@ -20,7 +20,7 @@ import soundfile
 import tifffile
 from PIL import Image
 
-from labelmend.data.scan import inspect, open_data
+from labelmend.catalogue.scan import inspect, open_data
 from labelmend.errors import DataError
 
 TABLE = Path(__file__).parents[2] / "docs" / "reference" / "bad-input.md"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelmend.data.scan import inspect
+from labelmend.catalogue.scan import inspect
 
 REPO = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("LABELMEND_DATA", REPO.parent / "shared" / "data"))

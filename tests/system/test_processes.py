@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from labelmend.runs import Run
-from labelmend.training.build import fit
+from labelmend.training.assembly import fit
 
 EXACT = {
     "network": {"width": 4, "depth": 2},

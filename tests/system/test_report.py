@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from labelmend.catalogue.scan import open_data
 from labelmend.config import Settings
-from labelmend.data.formats import Problem
 from labelmend.data.prepare import Preparation
-from labelmend.data.scan import open_data
 from labelmend.errors import RunError
+from labelmend.files.formats import Problem
 from labelmend.networks.build import build_network
 from labelmend.progress import Silent
 from labelmend.report import write_report

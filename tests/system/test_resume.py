@@ -14,7 +14,7 @@ import torch
 from labelmend.errors import ChangedDataError, DamagedError, RunError
 from labelmend.progress import Silent
 from labelmend.runs import Run
-from labelmend.training.build import fit, resume
+from labelmend.training.assembly import fit, resume
 
 STEPS = 12
 

@@ -14,7 +14,7 @@ from labelmend.errors import NonFiniteError, Stopped
 from labelmend.progress import Silent
 from labelmend.runs import Run
 from labelmend.training import reweigh, trainer, validation
-from labelmend.training.build import fit, parts, resume
+from labelmend.training.assembly import fit, parts, resume
 
 from .test_resume import assert_same, remembered
 

@@ -9,7 +9,7 @@ from labelmend.errors import DataError
 from labelmend.progress import Silent
 from labelmend.runs import Run
 from labelmend.training import trainer
-from labelmend.training.build import fit
+from labelmend.training.assembly import fit
 
 
 def test_weak_labels_that_lie_elsewhere_lose_weight(make_data, tmp_path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import labelmend
 from labelmend import cli
-from labelmend.data import scan
+from labelmend.catalogue import scan
 from labelmend.errors import DataError, LabelmendError, Stopped
 
 from ..command import command
@@ -173,7 +173,7 @@ def test_settings_are_refused_before_torch_is_needed(monkeypatch: pytest.MonkeyP
     plain = builtins.__import__
 
     def guarded(name: str, *args: Any, **kwargs: Any) -> Any:
-        assert name != "labelmend.training.build", "settings are looked at first"
+        assert name != "labelmend.training.assembly", "settings are looked at first"
         return plain(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", guarded)

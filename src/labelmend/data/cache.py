@@ -8,8 +8,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from labelmend.data.readers import load_verified
 from labelmend.errors import DataError
+from labelmend.files.readers import load_verified
 
 SETTLED = 2.0
 """Seconds a file must have been left alone before its times are trusted to show a change."""

@@ -16,8 +16,8 @@ from labelmend.data.augment import Augmentation, augment
 from labelmend.data.cache import Cache, Files
 from labelmend.data.grid import Grid
 from labelmend.data.prepare import Preparation
-from labelmend.data.readers import read_as, read_label
 from labelmend.errors import DataError, NonFiniteError, SettingsError, ShapeError
+from labelmend.files.readers import read_as, read_label
 from labelmend.types import Batch, DataSet, Draw, Raster, Region, Sample
 
 

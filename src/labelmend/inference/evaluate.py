@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelmend.data.readers import load_verified, read_as, read_label
 from labelmend.data.whole import judge
 from labelmend.errors import DataError, NonFiniteError
+from labelmend.files.readers import load_verified, read_as, read_label
 from labelmend.inference.predictor import Predictor
 from labelmend.metrics import Row, summarise
 from labelmend.progress import Silent, Watcher

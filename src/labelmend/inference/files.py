@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from labelmend.data.formats import SUFFIXES, split_name
-from labelmend.data.readers import read_as, write_label
 from labelmend.errors import DataError, LabelmendError, RunError
+from labelmend.files.formats import SUFFIXES, split_name
+from labelmend.files.readers import read_as, write_label
 from labelmend.inference.predictor import Predictor
 from labelmend.progress import Silent, Watcher
 from labelmend.runs.atomic import keeping

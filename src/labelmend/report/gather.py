@@ -12,7 +12,7 @@ from typing import Any
 from labelmend.errors import DamagedError
 from labelmend.report.story import Course, Curve, Data, Judgement, Story, Weighing
 from labelmend.runs import Run
-from labelmend.training.build.parts import DEFAULT_STEPS
+from labelmend.training.assembly.parts import DEFAULT_STEPS
 from labelmend.types import Sample
 
 

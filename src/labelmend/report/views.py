@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
-from labelmend.data.readers import load_verified, read_as, read_label
+from labelmend.files.readers import load_verified, read_as, read_label
 from labelmend.types import DataSpec, Raster, Sample
 
 TILE = 320

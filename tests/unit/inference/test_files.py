@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import labelmend
-from labelmend.data import writers
 from labelmend.errors import DataError, RunError, StorageError
+from labelmend.files import writers
 from labelmend.inference import files
 from labelmend.inference.files import label_name, predict_files
 from labelmend.inference.predictor import Predictor

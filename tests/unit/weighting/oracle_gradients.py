@@ -6,14 +6,24 @@ import torch
 
 
 def similarities(losses_of, params, direction):
-    """g_kᵀ v by a loop over samples."""
+    """g_kᵀ v by a loop over the losses of one batch."""
     leaves = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
     losses = losses_of(leaves)
-    out = []
-    for k in range(len(losses)):
-        gradients = torch.autograd.grad(
-            losses[k], list(leaves.values()), retain_graph=True, allow_unused=True
-        )
-        pairs = zip(gradients, direction.values(), strict=True)
-        out.append(sum((g * v).sum() for g, v in pairs if g is not None))
-    return torch.stack(out)
+    return torch.stack([_slope(loss, leaves, direction) for loss in losses])
+
+
+def alone(losses_of_each, params, direction):
+    """g_kᵀ v of samples that never shared a batch: one function of parameters for every sample."""
+    found = []
+    for losses_of in losses_of_each:
+        leaves = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
+        found.append(_slope(losses_of(leaves).sum(), leaves, direction))
+    return torch.stack(found)
+
+
+def _slope(loss, leaves, direction):
+    gradients = torch.autograd.grad(
+        loss, list(leaves.values()), retain_graph=True, allow_unused=True
+    )
+    pairs = zip(gradients, leaves, strict=True)
+    return sum((g * direction[n]).sum() for g, n in pairs if g is not None)

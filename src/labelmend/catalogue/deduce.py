@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from labelmend.data.description import FILE, Description
-from labelmend.data.formats import Problem, split_name
-from labelmend.data.listing import Entry
-from labelmend.data.survey import Facts
+from labelmend.catalogue.listing import Entry
+from labelmend.catalogue.survey import Facts
+from labelmend.catalogue.toml import FILE, Description
+from labelmend.files.formats import Problem, split_name
 from labelmend.labels.events import IGNORE
 from labelmend.types import ChannelAxis, DataSpec
 

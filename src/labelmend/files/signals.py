@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from labelmend.data.formats import Content, Raw, check_decoded, damaged, nearest
 from labelmend.errors import DataError
+from labelmend.files.formats import Content, Raw, check_decoded, damaged, nearest
 from labelmend.labels.events import Event
 
 EVENT_COLUMNS = ("onset_s", "offset_s", "label")

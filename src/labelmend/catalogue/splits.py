@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 
-from labelmend.data.formats import naming, nearest
-from labelmend.data.sources import read_bytes
 from labelmend.errors import DataError, StorageError
+from labelmend.files.formats import naming, nearest
+from labelmend.files.sources import read_bytes
 from labelmend.types import Split
 
 FILE = "splits.csv"

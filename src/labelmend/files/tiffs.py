@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from labelmend.data.formats import Content, Raw, check_decoded, damaged
-from labelmend.data.images import drop_opaque, refuse_orientation
 from labelmend.errors import DataError
+from labelmend.files.formats import Content, Raw, check_decoded, damaged
+from labelmend.files.images import drop_opaque, refuse_orientation
 
 _MILLIMETRES = {
     "mm": 1.0,

@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from labelmend.catalogue.scan import open_data
 from labelmend.config import Settings
 from labelmend.data.dataset import rasters
 from labelmend.data.prepare import Preparation, measure
-from labelmend.data.scan import open_data
 from labelmend.errors import DataError, SettingsError
 from labelmend.losses import make_loss
 from labelmend.networks.build import size_multiple

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from labelmend.data.formats import Raw, check_decoded
 from labelmend.errors import DataError
+from labelmend.files.formats import Raw, check_decoded
 
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_HEADER = 33

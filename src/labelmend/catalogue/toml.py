@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelmend.data.formats import SUFFIXES, naming, nearest
-from labelmend.data.sources import read_bytes
 from labelmend.errors import DataError
+from labelmend.files.formats import SUFFIXES, naming, nearest
+from labelmend.files.sources import read_bytes
 from labelmend.types import ChannelAxis, Task
 
 FILE = "data.toml"

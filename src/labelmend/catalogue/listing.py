@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path, PurePosixPath
 
-from labelmend.data.formats import Problem, kind_of, naming, nearest, split_name
-from labelmend.data.sources import read_bytes
 from labelmend.errors import DataError
+from labelmend.files.formats import Problem, kind_of, naming, nearest, split_name
+from labelmend.files.sources import read_bytes
 from labelmend.types import Quality, Split
 
 MANIFEST = "manifest.csv"

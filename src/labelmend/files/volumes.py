@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from labelmend.data.formats import Content, Raw, check_decoded, damaged
 from labelmend.errors import DataError
+from labelmend.files.formats import Content, Raw, check_decoded, damaged
 
 _MILLIMETRES = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
 _EDGE = 1 << 16

@@ -21,7 +21,7 @@ from labelmend.losses import make_loss
 from labelmend.networks.build import build_network, couples_samples
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import Run
-from labelmend.training.build.begin import loss_name
+from labelmend.training.assembly.begin import loss_name
 from labelmend.training.journal import Journal
 from labelmend.training.objective import Objective
 from labelmend.training.processes import Processes

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from labelmend.data.formats import (
+from labelmend.errors import DataError
+from labelmend.files.formats import (
     DECODED_LIMIT,
     Content,
     Raw,
@@ -16,14 +17,13 @@ from labelmend.data.formats import (
     kind_of,
     naming,
 )
-from labelmend.data.images import decode_jpeg, decode_png, one_label_channel
-from labelmend.data.signals import decode_audio, decode_events, decode_table, is_event_list
-from labelmend.data.sources import hash_file, load_verified, open_mapped, read_bytes
-from labelmend.data.tiffs import decode_tiff
-from labelmend.data.values import to_indices, whole_numbers
-from labelmend.data.volumes import decode_nifti, decode_npy, decode_npz
-from labelmend.data.writers import write_label
-from labelmend.errors import DataError
+from labelmend.files.images import decode_jpeg, decode_png, one_label_channel
+from labelmend.files.signals import decode_audio, decode_events, decode_table, is_event_list
+from labelmend.files.sources import hash_file, load_verified, open_mapped, read_bytes
+from labelmend.files.tiffs import decode_tiff
+from labelmend.files.values import to_indices, whole_numbers
+from labelmend.files.volumes import decode_nifti, decode_npy, decode_npz
+from labelmend.files.writers import write_label
 from labelmend.labels.events import Event, rasterise
 from labelmend.types import ChannelAxis, DataSpec, Raster, Region
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from labelmend.data.readers import check_numbers, decode, decode_label, read_bytes
-from labelmend.data.values import distinct
 from labelmend.errors import DataError
+from labelmend.files.readers import check_numbers, decode, decode_label, read_bytes
+from labelmend.files.values import distinct
 from labelmend.labels.events import Event
 from labelmend.types import ChannelAxis, Task
 

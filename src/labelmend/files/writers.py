@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from labelmend.data.formats import kind_of, naming, split_name
-from labelmend.data.values import to_values
 from labelmend.errors import DataError
+from labelmend.files.formats import kind_of, naming, split_name
+from labelmend.files.values import to_values
 from labelmend.labels.events import find_events
 from labelmend.types import DataSpec, Raster
 

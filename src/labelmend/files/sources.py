@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from labelmend.data.formats import DECODED_LIMIT, Content
 from labelmend.errors import ChangedDataError, DataError
+from labelmend.files.formats import DECODED_LIMIT, Content
 
 _CHUNK = 1 << 22
 

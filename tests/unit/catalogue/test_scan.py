@@ -11,12 +11,12 @@ import soundfile
 import tifffile
 from PIL import Image
 
-from labelmend.data.check import describe_inspection, inspection_values
-from labelmend.data.formats import kind_of, split_name
-from labelmend.data.readers import hash_file, read_image, read_label, write_label
-from labelmend.data.scan import Inspection, inspect, open_data
-from labelmend.data.splits import choose_splits, merge_splits
+from labelmend.catalogue.check import describe_inspection, inspection_values
+from labelmend.catalogue.scan import Inspection, inspect, open_data
+from labelmend.catalogue.splits import choose_splits, merge_splits
 from labelmend.errors import DataError
+from labelmend.files.formats import kind_of, split_name
+from labelmend.files.readers import hash_file, read_image, read_label, write_label
 from labelmend.types import DataSet
 
 
@@ -444,7 +444,7 @@ def test_what_a_scan_accepts_can_be_read_and_what_it_refuses_cannot(tmp_path: Pa
 def test_every_file_is_read_once_and_progress_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labelmend.data import survey
+    from labelmend.catalogue import survey
 
     pictures(tmp_path, strong=5)
     for name in ("ann", "bob"):

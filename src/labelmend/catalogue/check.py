@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from labelmend.data.scan import Inspection
+from labelmend.catalogue.scan import Inspection
 from labelmend.types import DataSet, DataSpec
 
 _FEW = 8

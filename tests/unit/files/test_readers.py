@@ -18,7 +18,8 @@ import soundfile
 import tifffile
 from PIL import Image
 
-from labelmend.data.readers import (
+from labelmend.errors import ChangedDataError, DataError
+from labelmend.files.readers import (
     decode_label,
     hash_file,
     load_verified,
@@ -27,7 +28,6 @@ from labelmend.data.readers import (
     read_region,
     write_label,
 )
-from labelmend.errors import ChangedDataError, DataError
 from labelmend.types import DataSpec, Raster, Region
 
 SPEC = DataSpec("segmentation", ("bg", "a", "b"), (0, 1, 2), None, 2, 1, "none", ".png")
@@ -473,7 +473,7 @@ def test_nothing_is_said_by_the_libraries(tmp_path: Path, capfd: pytest.CaptureF
 
 
 def test_readers_need_no_torch() -> None:
-    code = "import sys, labelmend.data.scan, labelmend.data.check; print('torch' in sys.modules)"
+    code = "import sys, labelmend.catalogue.check; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -14,13 +14,13 @@ from lightning_fabric import Fabric
 
 from labelmend.config import Settings
 from labelmend.config import preset as named_settings
-from labelmend.data.readers import hash_file
 from labelmend.errors import ChangedDataError, LabelmendError, SettingsError
+from labelmend.files.readers import hash_file
 from labelmend.networks.trust import check_named
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import Checkpoint, Run
-from labelmend.training.build.begin import create_run
-from labelmend.training.build.parts import assemble, rehearse
+from labelmend.training.assembly.begin import create_run
+from labelmend.training.assembly.parts import assemble, rehearse
 from labelmend.training.processes import Processes
 from labelmend.training.trainer import Trainer
 from labelmend.types import DataSet

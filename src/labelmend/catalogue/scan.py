@@ -7,26 +7,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from labelmend.data.description import Description, read_description
-from labelmend.data.formats import Problem, split_name
-from labelmend.data.inference import Undecided, infer_spec, space_of
-from labelmend.data.listing import Entry, Listing, image_stem, list_pairs
-from labelmend.data.readers import check_affines, check_sizes, events_grid
-from labelmend.data.splits import (
+from labelmend.catalogue.deduce import Undecided, infer_spec, space_of
+from labelmend.catalogue.listing import Entry, Listing, image_stem, list_pairs
+from labelmend.catalogue.splits import (
     FILE as SPLITS,
 )
-from labelmend.data.splits import (
+from labelmend.catalogue.splits import (
     choose_splits,
     given_splits,
     merge_splits,
     read_splits,
 )
-from labelmend.data.splits import (
+from labelmend.catalogue.splits import (
     keep_splits as write_splits,
 )
-from labelmend.data.survey import Facts, Progress, survey
-from labelmend.data.values import check_values
+from labelmend.catalogue.survey import Facts, Progress, survey
+from labelmend.catalogue.toml import Description, read_description
 from labelmend.errors import DataError
+from labelmend.files.formats import Problem, split_name
+from labelmend.files.readers import check_affines, check_sizes, events_grid
+from labelmend.files.values import check_values
 from labelmend.labels.events import rasterise
 from labelmend.types import DataSet, DataSpec, Sample, Split
 
