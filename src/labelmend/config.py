@@ -112,7 +112,7 @@ class WeightingSettings(_Section):
 
     method: Literal["gradient", "constant"] = "gradient"
     signal: Literal["both", "loss", "similarity"] = Field(
-        "similarity", description="what speaks for a label: gradient similarity, its loss, or both"
+        "both", description="what speaks for a label: gradient similarity, its loss, or both"
     )
     update: Literal["plain", "normalised"] = "normalised"
     initial: float = Field(0.5, ge=0, le=1, description="weight of a weak sample before any update")

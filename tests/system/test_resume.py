@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_a_killed_training_ends_with_the_same_bits(
         if not Run.open(out).steps():
             with pytest.raises(RunError, match="checkpoint"):
                 resume(out)
-            in_child(lambda: __import__("shutil").rmtree(out))
+            in_child(lambda: shutil.rmtree(out))
         first = not out.exists()
     resume(out)
     assert_same(remembered(out), uninterrupted)
@@ -113,10 +114,14 @@ def test_kills_at_any_moment_leave_a_run_that_goes_on(
 
     def work():
         os.setpgid(0, 0)
-        if out.exists() and Run.open(out).steps():
+        try:
+            begun = bool(Run.open(out).steps())
+        except RunError:
+            begun = False  # nothing yet, or killed while clearing away what had no checkpoint
+        if begun:
             resume(out)
         else:
-            __import__("shutil").rmtree(out, ignore_errors=True)
+            shutil.rmtree(out, ignore_errors=True)
             fit(data, out, steps=STEPS, **small)
 
     import multiprocessing

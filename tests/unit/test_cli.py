@@ -182,7 +182,7 @@ def test_settings_are_refused_before_torch_is_needed(monkeypatch: pytest.MonkeyP
 
 
 def test_options_become_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from labelmend.training import build
+    from labelmend.training import assembly
 
     class Noted:
         path = tmp_path / "run"
@@ -196,7 +196,7 @@ def test_options_become_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         seen.update(given, data=data, out=out)
         return Noted()
 
-    monkeypatch.setattr(build, "fit", fit)
+    monkeypatch.setattr(assembly, "fit", fit)
     typed = "train data --out run --preset pooled --steps 5 --seed 3 --device cpu --workers 2"
     said = command(*typed.split(), "--allow-bad", "4", "--set", "batch.size=6", "--set", "loss=l1")
     assert said.status == 0 and said.out.startswith("trained: run, 0 steps\nnext: ")
@@ -210,9 +210,9 @@ def test_options_become_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_only_the_first_process_says_what_comes_next(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from labelmend.training import build
+    from labelmend.training import assembly
 
-    monkeypatch.setattr(build, "fit", lambda *_, **__: None)
+    monkeypatch.setattr(assembly, "fit", lambda *_, **__: None)
     monkeypatch.setenv("RANK", "1")
     assert tuple(command("train", "data", "--out", "run")) == (0, "", "")
 

@@ -3,20 +3,21 @@
 Each function here, :func:`identity` aside, makes a :data:`Curvature` from what it needs besides
 the gradient. Make it anew for each weight step: it reads the parameters as they are then.
 
-=============================  =====================================  ==========================
-function                       H                                      cost, in training steps
-=============================  =====================================  ==========================
-:func:`identity`               I                                      none
-:func:`diagonal`               roots of the optimiser's moments       none
-:func:`empirical_fisher`       mean squared gradient of a sample      COST of its batch
-:func:`conjugate_gradients`    any product                            one product an iteration
-:func:`neumann`                any product                            one product an iteration
-=============================  =====================================  ==========================
+==============================  ====================================  =====================
+function                        H                                     cost, training steps
+==============================  ====================================  =====================
+:func:`identity`                I                                     0
+:func:`diagonal`                roots of the optimiser's moments      0.1
+:func:`empirical_fisher`        mean squared gradient of a sample     1.4, samples one by one
+:func:`conjugate_gradients` 5   Gauss–Newton / Hessian product        11 / 14
+:func:`neumann` 20 (and 5)      Gauss–Newton / Hessian product        54 / 65
+==============================  ====================================  =====================
 
 A training step is one forward and one backward pass of the batch that the curvature is taken
-from; no cost depends on how many weak samples there are. ``damping`` is everywhere the share of
-the largest curvature that is added to every curvature, so it knows no units. A gradient of zero
-gives zero, a curvature of zero everywhere gives the gradient.
+from; no cost depends on how many weak samples there are. The figures were measured by
+``benchmarks/bench_curvature.py``. ``damping`` is everywhere the share of the largest curvature
+that is added to every curvature, so it knows no units. A gradient of zero gives zero, a curvature
+of zero everywhere gives the gradient.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ def empirical_fisher(
     """H⁻¹ ← 1 / (F + δ), F = (1/B) Σ_i g_i², the mean squared gradient of a single sample.
 
     A batch of b samples costs one forward and b backward passes of all of it, and the memory of
-    one training step. So hand in batches of one sample: all of them together then cost COST.
+    one training step. So hand in batches of one sample: all of them together then cost about
+    1.4 training steps, and the memory is that of one sample.
 
     The trap: for losses that are no log-likelihood, and close to a perfect fit, squared gradients
     are not curvature (Kunstner et al. 2019); they are a scale for each parameter, no more.
@@ -156,8 +158,9 @@ def conjugate_gradients(product: Product, iterations: int = 5, damping: float = 
     """(H + δ)⁻¹ g by conjugate gradients, δ a share of the top eigenvalue of H.
 
     The iterates are those of conjugate gradients, found in Lanczos's form: the products that
-    span the solution also give the top eigenvalue (the largest Ritz value, never above the true
-    one and close to it after a few iterations), which costs no product more. COSTS
+    span the solution also give the top eigenvalue (the largest magnitude among the Ritz values,
+    never above the true one and close to it after a few iterations). So the cost is that of
+    ``iterations`` products, the damping included.
 
     Where H + δ has negative curvature, as a Hessian may, the solution stops at the last iterate
     before it showed (truncated Newton). If that is along g itself, the result is
@@ -194,7 +197,8 @@ def neumann(product: Product, iterations: int = 20, scale: float | None = None) 
     """H⁻¹ g ≈ s Σ_{i=0}^{n} (I − s H)^i g: as if n + 1 steps of gradient descent were unrolled.
 
     It converges to H⁻¹ g for positive definite H and s < 2 / λ_max, slowly along flat directions,
-    where the sum stops at n + 1 times s: that is its damping. COSTS
+    where the sum stops at n + 1 times s: that is its damping. The cost is that of
+    ``iterations`` products, and of five more to find a scale.
 
     Along negative curvature, or with too large a scale, the terms grow, and once they grow they
     never shrink again; the sum stops before the first term that is longer than the one before.

@@ -234,6 +234,8 @@ def _group_norm(
     n, channels, size = len(x), x.shape[1], x[0, 0].numel()
     sizes = (n, channels, size, num_groups)
     value, mean, spread = torch.native_group_norm(x, scale, shift, *sizes, eps)
+    if moved is None and more_scale is None and more_shift is None:
+        return value  # held fixed: nothing further down may pay for it
     slope = torch.zeros_like(value)
     if moved is not None:
         # x ↦ (x - mean) / spread has a symmetric Jacobian: its backward kernel is its forward one.

@@ -99,6 +99,30 @@ def test_nothing_behind_the_function_changes() -> None:
     assert not any(p.requires_grad for p in case.params.values())
 
 
+PARTS = [["weight"], ["x"], ["x", "weight", "bias"]]
+
+
+# Not a bias without a weight: torch's own backward pass fails there.
+@pytest.mark.parametrize(
+    ("moving", "affine"), [(p, a) for p in PARTS for a in (True, False)] + [(["bias"], True)]
+)
+def test_the_rule_of_group_normalisation_is_right_for_any_part(moving, affine) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 4, 5, 2, generator=generator, dtype=torch.float64)
+    params = {n: torch.randn(4, generator=generator, dtype=torch.float64) for n in moving}
+
+    def losses_of(p):
+        fixed = torch.arange(4.0, dtype=torch.float64) if affine else None
+        image = x * p["x"].view(4, 1, 1) if "x" in p else x
+        weight, bias = (p.get(n, fixed) for n in ("weight", "bias"))
+        by_name = nn.functional.group_norm(image, 2, weight=weight, bias=bias, eps=1e-3)
+        return (by_name + torch.group_norm(image, 1, weight, bias)).tanh().sum((1, 2, 3))
+
+    direction = {n: torch.randn(4, generator=generator, dtype=torch.float64) for n in params}
+    found = gradient_similarity(losses_of, params, direction)
+    assert off(found, oracle.similarities(losses_of, params, direction)) <= 1e-10
+
+
 # ---------------------------------------------------------------- what does not fit
 
 
