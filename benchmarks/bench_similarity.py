@@ -3,10 +3,11 @@
 Time is counted in forward passes: the batch's losses without gradient, in the same memory layout,
 measured in the same round. The modes take turns (forward, central, exact, …, forward, …), so that
 a machine whose speed drifts slows all alike; shown is the median over rounds with least and most.
+It is processor time on one thread, so that other programs that wait their turn do not count.
 Memory is the peak resident size of a forked process that does one mode once, over what it held
 when it began (network, batch, direction, libraries). The error is the largest over the batch as a
 share of the largest similarity, against the exact mode in float64, after some steps of training.
-One thread. Run: ``python benchmarks/bench_similarity.py [--rounds 5] [--cases unet-2d-64 …]``.
+Run: ``python benchmarks/bench_similarity.py [--rounds 5] [--cases unet-2d-64 …]``.
 """
 
 from __future__ import annotations
@@ -240,7 +241,7 @@ def truth(problem: Problem) -> Any:
 
 
 def measure(case: str, rounds: int) -> dict[str, Any]:
-    """All modes of one case: ``{mode: figures}``."""
+    """All modes of one case: ``{mode: figures}``; a summary keeps them by case."""
     import torch
 
     torch.set_num_threads(1)
@@ -258,9 +259,9 @@ def measure(case: str, rounds: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(rounds):
         for name, do in found.items():
-            began = time.perf_counter()
+            began = time.process_time()
             do()
-            seconds[name].append((time.perf_counter() - began) / share[name])
+            seconds[name].append((time.process_time() - began) / share[name])
     for name, times in seconds.items():
         own = seconds[REFERENCE.get(name, "forward")]
         passes = [t / f for t, f in zip(times, own, strict=True)]

@@ -186,6 +186,17 @@ def test_resume_ends_where_the_uninterrupted_run_did(trained: Trained, tmp_path:
         assert (whole / path).read_bytes() == (tmp_path / "run" / path).read_bytes()
 
 
+def test_resume_of_a_finished_run_mends_its_table_of_weights(
+    trained: Trained, tmp_path: Path
+) -> None:
+    whole, run = trained("gray").run, tmp_path / "run"
+    shutil.copytree(whole, run)
+    (run / "weights.csv").write_text("id,weight\n")
+    said = command("train", "--resume", run)
+    assert said.status == 0 and "going on after step 3" in said.err
+    assert (run / "weights.csv").read_bytes() == (whole / "weights.csv").read_bytes()
+
+
 def test_settings_are_printed_saved_and_used(trained: Trained, tmp_path: Path) -> None:
     said = command("settings", "--preset", "pooled")
     assert (said.status, said.err) == (0, "")

@@ -342,6 +342,8 @@ class Trainer:
         unpack_optimiser(self.optimiser, self._names, checkpoint.tensors.get("optimiser", {}))
         self.table.restore(dict(checkpoint.tensors["weights"]))
         self.progress = Progress(**checkpoint.state)
+        if self.processes.first:  # a kill right after the checkpoint leaves an older table
+            self.run.write_weights(self._rows())
 
     # ------------------------------------------------------------------ stopping and telling
 

@@ -8,9 +8,9 @@ function                        H                                     cost, trai
 ==============================  ====================================  =====================
 :func:`identity`                I                                     0
 :func:`diagonal`                roots of the optimiser's moments      0.1
-:func:`empirical_fisher`        mean squared gradient of a sample     1.4, samples one by one
-:func:`conjugate_gradients` 5   Gauss–Newton / Hessian product        11 / 14
-:func:`neumann` 20 (and 5)      Gauss–Newton / Hessian product        54 / 65
+:func:`empirical_fisher`        mean squared gradient of a sample     1.4, one by one
+:func:`conjugate_gradients` 5   Gauss–Newton / Hessian product        10–12 / 12–14
+:func:`neumann` 20 (and 5)      Gauss–Newton / Hessian product        45–55 / 59–65
 ==============================  ====================================  =====================
 
 A training step is one forward and one backward pass of the batch that the curvature is taken
