@@ -202,7 +202,8 @@ def _about_learned(weighing: Weighing) -> Iterator[Sentence]:
         yield Sentence("Weights", "warning", f"{text} weight.")
     yield from _about_annotators(weighing.by_annotator)
     text = (
-        "A low weight says that learning from a label did not help with the strong ones. That "
+        "A low weight says that the network finds a label unusual, or that learning from it does "
+        "not help with the strong ones. That "
         "is a reason to look at it, not a proof that it is wrong."
     )
     yield Sentence("Weights", "fact", text)
