@@ -59,10 +59,10 @@ def fit(
     """
     below = named_settings(preset) if settings is None else settings.model_dump()
     chosen = Settings.make(below, overrides)
-    fabric = _start_fabric(chosen)
-    watcher = _only_first(fabric, watcher)
-    run = _created(fabric, Path(data), Path(out), chosen, watcher)
-    _train(fabric, run, watcher, resumed=False)
+    with _company(chosen) as fabric:
+        watcher = _only_first(fabric, watcher)
+        run = _created(fabric, Path(data), Path(out), chosen, watcher)
+        _train(fabric, run, watcher, resumed=False)
     return run
 
 
@@ -82,11 +82,27 @@ def resume(run: str | Path, *, network: str | None = None, watcher: Watcher | No
     """
     opened = Run.open(Path(run))
     check_named(opened.settings.network.name, network, str(opened.path))
-    fabric = _start_fabric(opened.settings)
-    watcher = _only_first(fabric, watcher)
-    _refuse_changed(opened.data)
-    _train(fabric, opened, watcher, resumed=True)
+    with _company(opened.settings) as fabric:
+        watcher = _only_first(fabric, watcher)
+        _refuse_changed(opened.data)
+        _train(fabric, opened, watcher, resumed=True)
     return opened
+
+
+@contextmanager
+def _company(settings: Settings) -> Iterator[Fabric]:
+    """All processes of a training, from their meeting to their parting.
+
+    A process that ends with its connections open is aborted by their threads, now and then.
+    """
+    met_before = torch.distributed.is_initialized()
+    fabric = _start_fabric(settings)
+    try:
+        yield fabric
+        fabric.barrier()  # none leaves while another is still talking to it
+    finally:
+        if torch.distributed.is_initialized() and not met_before:
+            torch.distributed.destroy_process_group()
 
 
 def _start_fabric(settings: Settings) -> Fabric:
