@@ -222,7 +222,7 @@ def predict(
     inputs: Annotated[list[Path], Parameter(negative="")],
     /,
     *,
-    out: Path,
+    out: Path | None = None,
     checkpoint: Which = "last",
     device: str = "auto",
     network: str | None = None,
@@ -237,7 +237,7 @@ def predict(
     inputs
         Files, or folders of them.
     out
-        Where the labels go.
+        Where the labels go; RUN/predictions by default.
     checkpoint
         last or best.
     device
@@ -250,9 +250,9 @@ def predict(
     from labelmend.inference.files import predict_files
 
     predictor = _load(run, checkpoint, device, network)
-    written, failed = predict_files(
-        predictor, inputs, out, watcher=_watcher(quiet, title="predicting")
-    )
+    out = out or predictor.run.folder("predictions")
+    watcher = _watcher(quiet, title="predicting")
+    written, failed = predict_files(predictor, inputs, out, watcher=watcher)
     for problem in failed:
         print(f"failed: {problem}")
     if not quiet:

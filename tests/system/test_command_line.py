@@ -517,3 +517,13 @@ def test_a_failing_process_ends_with_its_status_and_one_line(tmp_path: Path) -> 
     assert done.returncode == 1
     assert done.stderr.startswith(b"labelmend: ") and done.stderr.count(b"\n") == 1
     assert b"is not a folder" in done.stderr and b"problem: " in done.stdout
+
+
+def test_predictions_go_into_the_run_where_nothing_else_is_said(
+    trained: Trained, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained("gray").run, run)
+    image = next(iter(sorted((trained("gray").data / "images").iterdir())))
+    assert command("predict", run, image).status == 0
+    assert [path.name for path in (run / "predictions").iterdir()] == [f"{image.stem}.png"]

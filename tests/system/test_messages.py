@@ -176,7 +176,6 @@ MISTAKES = [
     at_prompt("misspelt checkpoint", "evaluate RUN --checkpoint bets", "--checkpoint", "best"),
     at_prompt("no run folder", "evaluate", "RUN"),
     at_prompt("no inputs", "predict RUN --out LABELS", "INPUTS"),
-    at_prompt("no --out for predictions", "predict RUN DATA/images", "--out"),
     at_prompt("one word too many", "check DATA DATA", "DATA"),
     # --- the data folder
     wrong("no such data folder", "check DATTA", "DATTA", "not a folder"),
