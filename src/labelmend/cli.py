@@ -356,12 +356,12 @@ def _unforeseen(error: Exception) -> tuple[str, int]:
         return f"out of memory; {way}", 1
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check path, permissions and disk", 1
-    where = "(LABELMEND_TRACEBACK=1 shows where)"
-    return f"internal error, please report it: {kind}: {text} {where}", 70
+    text = f"{kind}: {text} (LABELMEND_TRACEBACK=1 shows where)"
+    return f"internal error, please report it: {text}", 70
 
 
 def _complain(text: str, status: int = 1) -> int:
-    print("labelmend: " + " ".join(text.split()), file=sys.stderr)
+    sys.stderr.write(f"labelmend: {' '.join(text.split())}\n")  # in one piece: others write too
     return status
 
 
