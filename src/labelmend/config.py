@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from labelmend.errors import SettingsError
+from labelmend.errors import SettingsError, unknown
 
 
 class _Section(BaseModel):
@@ -233,7 +232,7 @@ def preset(name: str) -> dict[str, Any]:
     {'strong_share': 1.0}
     """
     if name not in PRESETS:
-        raise SettingsError(f"unknown preset {name!r}{_nearest(name, list(PRESETS))}")
+        raise unknown("preset", name, PRESETS)
     return PRESETS[name]
 
 
@@ -343,7 +342,7 @@ def _explain(error: ValidationError) -> str:
         known = _known(Settings)
         if isinstance(first["input"], Mapping) and len(first["loc"]) == 1:
             known = sorted({name.partition(".")[0] for name in known if "." in name})
-        return f"unknown setting {where!r}{_nearest(where, known)}"
+        return str(unknown("setting", where, known))
     if first["type"] == "value_error":
         return first["msg"].removeprefix("Value error, ")
     wish = _WISHES.get(first["type"], first["msg"]).format(**_limits(first), where=where)
@@ -376,11 +375,6 @@ _WISHES = {
     "less_than_equal": "wants at most {le}",
 }
 """What a setting wants, by what pydantic calls the mistake."""
-
-
-def _nearest(wrong: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.0)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _known(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -17,6 +17,9 @@ Each text says what was wanted, what was found and the way out, and names the fi
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class LabelmendError(Exception):
     """Base of every error raised on purpose, so that one ``except`` catches them all.
@@ -32,6 +35,16 @@ class ShapeError(LabelmendError, ValueError):
 
 class SettingsError(LabelmendError, ValueError):
     """A setting or command-line option that does not exist or cannot have this value."""
+
+
+def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> SettingsError:
+    """The error for a name that does not exist: it offers the nearest one that does.
+
+    >>> unknown("loss", "dise", ["dice", "focal"])
+    SettingsError("unknown loss 'dise'; did you mean 'dice'?")
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]
+    return SettingsError(f"unknown {what} {name!r}; did you mean {close!r}?{more}")
 
 
 class DataError(LabelmendError, ValueError):

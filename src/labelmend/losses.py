@@ -28,13 +28,12 @@ position is refused by torch itself. Source: seed A ¶43, seed B ¶19, ¶35.
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from labelmend.errors import SettingsError, ShapeError
+from labelmend.errors import SettingsError, ShapeError, unknown
 
 if TYPE_CHECKING:
     from labelmend.types import Loss, Task
@@ -176,8 +175,7 @@ def make_loss(name: str, task: Task = "segmentation") -> Loss:
     labelmend.errors.SettingsError: unknown loss 'dise'; did you mean 'dice'?
     """
     if name not in _BY_NAME:
-        nearest = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0.0)[0]
-        raise SettingsError(f"unknown loss {name!r}; did you mean {nearest!r}?")
+        raise unknown("loss", name, LOSSES)
     if task == "regression" and name not in REGRESSION_LOSSES:
         raise SettingsError(
             f"loss {name!r} needs class labels, but these are continuous values; "

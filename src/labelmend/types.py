@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
 
 Quality = Literal["strong", "weak"]
@@ -155,13 +156,13 @@ class Batch:
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
-    def to(self, device: object) -> Batch:
-        """The same batch on another device."""
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
+        """The same batch on another device, its image in another number type where one is given."""
         return Batch(
-            self.image.to(device),  # type: ignore[call-overload]
-            self.label.to(device),  # type: ignore[call-overload]
-            self.valid.to(device),  # type: ignore[call-overload]
-            self.index.to(device),  # type: ignore[call-overload]
+            self.image.to(device, dtype),
+            self.label.to(device),
+            self.valid.to(device),
+            self.index.to(device),
         )
 
 

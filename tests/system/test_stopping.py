@@ -56,8 +56,8 @@ def uninterrupted(data, tmp_path_factory, small_settings):
 @pytest.mark.parametrize(
     ("owner", "name", "after"),
     [
-        (reweigh, "loss_and_similarity", 1),
-        (reweigh, "loss_and_similarity", 4),
+        (reweigh, "exact", 1),
+        (reweigh, "exact", 4),
         (validation, "judge", 3),
         (trainer, "pack_optimiser", 2),
         (trainer, "scales", 8),
@@ -139,13 +139,13 @@ def test_a_bad_gradient_stops_before_it_reaches_a_parameter(
 
 
 def test_a_bad_similarity_changes_no_weight(data, tmp_path, small, monkeypatch) -> None:
-    exact = reweigh.loss_and_similarity
+    exact = reweigh.exact
 
     def poisoned(*args):
         loss, similarity = exact(*args)
         return loss, similarity * float("nan")
 
-    monkeypatch.setattr(reweigh, "loss_and_similarity", poisoned)
+    monkeypatch.setattr(reweigh, "exact", poisoned)
     with pytest.raises(NonFiniteError, match=r"weight step at step 2 .* samples: labels/weak"):
         fit(data, tmp_path / "run", steps=STEPS, **small)
 

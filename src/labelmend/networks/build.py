@@ -31,7 +31,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from labelmend.errors import SettingsError
+from labelmend.errors import SettingsError, unknown
 
 MOST_GROUPS = 8
 OWN_MULTIPLE = 16
@@ -192,11 +192,7 @@ NETWORKS: tuple[str, ...] = tuple(_RECIPES)
 
 def _recipe(name: str, width: int, depth: int, dropout: float) -> dict[str, Any]:
     if name not in _RECIPES:
-        nearest = difflib.get_close_matches(name, NETWORKS, n=1, cutoff=0.0)[0]
-        raise SettingsError(
-            f"unknown network {name!r}; did you mean {nearest!r}? "
-            "A network of your own is named module:Class"
-        )
+        raise unknown("network", name, NETWORKS, " A network of your own is named module:Class")
     if width < 1 or depth < 1:
         raise SettingsError(f"width and depth must be at least 1, not {width} and {depth}")
     _, drop, shape = _RECIPES[name]

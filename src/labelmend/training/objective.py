@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -46,12 +46,10 @@ class Terms:
     Attributes:
         total: the scalar to differentiate.
         losses: ``(batch,)`` each sample's own loss, unweighted, detached.
-        meters: numbers to show, by name.
     """
 
     total: Tensor
     losses: Tensor
-    meters: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from labelmend.training.processes import Processes
 from labelmend.types import Batch, Draw
 from labelmend.weighting.curvature import Curvature
 from labelmend.weighting.evidence import Evidence, Findings, cosine
-from labelmend.weighting.gradients import loss_and_similarity, mean_gradient_of
+from labelmend.weighting.gradients import exact, mean_gradient_of
 from labelmend.weighting.weights import UpdateRule, WeightTable
 
 
@@ -128,7 +128,7 @@ class Reweigher:
             if part:
                 batch = self.move(collate([self.samples[_bare(draws[i])] for i in part]))
                 of = self.objective.losses_of(self.network, batch)
-                one, other = loss_and_similarity(of, params, direction)
+                one, other = exact(of, params, direction)
                 loss[part] = one.double().cpu()
                 similarity[part] = other.double().cpu()
         index = torch.tensor([draw.index for draw in draws])

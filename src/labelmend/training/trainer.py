@@ -175,12 +175,8 @@ class Trainer:
         scale = scales(~self.table.learns[batch.index], self.feed.plan.counts)
         device = self.fabric.device
         weight = self.table.weight[batch.index].to(device)
-        return Parcel(self._moved(batch), weight, scale.to(device), step)
-
-    def _moved(self, batch: Batch) -> Batch:
-        moved = batch.to(self.fabric.device)
         kind = next(self.plain["main"].parameters()).dtype
-        return Batch(moved.image.to(kind), moved.label, moved.valid, moved.index)
+        return Parcel(batch.to(device, kind), weight, scale.to(device), step)
 
     def _forward(self, parcel: Parcel) -> Terms:
         terms = self.objective(self.networks, parcel)

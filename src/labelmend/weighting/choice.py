@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from labelmend.errors import SettingsError
+from labelmend.errors import SettingsError, unknown
 
 CHOICES = ("all", "decoder", "last")
 """What :func:`choose` knows by name."""
@@ -92,11 +92,8 @@ def choose(
         layers = _layers(network, which, image)
         names = _last(layers) if which == "last" else _decoder(layers)
     else:
-        nearest = difflib.get_close_matches(which, CHOICES, n=1, cutoff=0.0)[0]
-        raise SettingsError(
-            f"unknown choice of parameters {which!r}; did you mean {nearest!r}? "
-            "Names of parameters go in a list of regular expressions"
-        )
+        more = " Names of parameters go in a list of regular expressions"
+        raise unknown("choice of parameters", which, CHOICES, more)
     chosen: dict[str, Tensor] = {n: p for n, p in trained.items() if n in names}
     if not chosen:
         raise SettingsError(

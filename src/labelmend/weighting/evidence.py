@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from labelmend.errors import SettingsError
+from labelmend.errors import unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +113,5 @@ def evidence(name: str) -> Evidence:
     labelmend.errors.SettingsError: unknown signal 'los'; did you mean 'loss'?
     """
     if name not in SIGNALS:
-        close = difflib.get_close_matches(name, SIGNALS, n=1, cutoff=0.0)[0]
-        raise SettingsError(f"unknown signal {name!r}; did you mean {close!r}?")
+        raise unknown("signal", name, SIGNALS)
     return SIGNALS[name]

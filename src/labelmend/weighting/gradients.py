@@ -144,9 +144,6 @@ def exact(losses_of: LossesOf, params: Parameters, direction: Parameters) -> tup
         ) from error
 
 
-loss_and_similarity = exact
-
-
 def slow(losses_of: LossesOf, params: Parameters, direction: Parameters) -> tuple[Tensor, Tensor]:
     """The same as :func:`exact` by backward passes alone, for any network that can be trained.
 

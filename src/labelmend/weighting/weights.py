@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from labelmend.errors import NonFiniteError, SettingsError
+from labelmend.errors import NonFiniteError, unknown
 
 UpdateRule = Callable[[Tensor, Tensor, float], Tensor]
 """``(weight, evidence, rate) -> weight``, each ``(samples,)``; the result lies in [0, 1]."""
@@ -53,8 +52,7 @@ def update_rule(name: str) -> UpdateRule:
     labelmend.errors.SettingsError: unknown update 'plan'; did you mean 'plain'?
     """
     if name not in RULES:
-        close = difflib.get_close_matches(name, RULES, n=1, cutoff=0.0)[0]
-        raise SettingsError(f"unknown update {name!r}; did you mean {close!r}?")
+        raise unknown("update", name, RULES)
     return RULES[name]
 
 

@@ -20,7 +20,7 @@ from labelmend.weighting.curvature import (
     neumann,
     top_eigenvalue,
 )
-from labelmend.weighting.gradients import loss_and_similarity, mean_gradient
+from labelmend.weighting.gradients import exact, mean_gradient
 from labelmend.weighting.products import gauss_newton_product, hessian_product
 
 from . import oracle_curvature as oracle
@@ -571,7 +571,7 @@ def test_the_cost_does_not_grow_with_the_number_of_weak_samples() -> None:
         strong, weak = _small(1, seed=1), _small(1, seed=2)
         direction = conjugate_gradients(strong.gauss_newton())(strong.gradient())
         for _ in range(weak_batches):
-            loss_and_similarity(weak.losses_of, strong.params, direction)
+            exact(weak.losses_of, strong.params, direction)
         counts.append(strong.calls)
     assert counts == [2, 2]  # the gradient and the graph of the products
 

@@ -133,8 +133,8 @@ def _patch(data: DataSet, preparation: Preparation, multiple: int) -> tuple[int,
     """The median size of up to 32 training images, within what is affordable."""
     some = data.of("train")
     some = some[:: max(len(some) // 32, 1)]
-    plain = replace(preparation, normalise="none")
-    sizes = [plain.image(raster)[0].shape[1:] for raster in rasters(data, some)]
+    images = rasters(data, some)
+    sizes = [preparation.grid(i.array.shape[1:], i.spacing).size for i in images]
     limit = LARGEST_PATCH[data.spec.dims]
     medians = [statistics.median(axis) for axis in zip(*sizes, strict=True)]
     return tuple(min(math.ceil(m / multiple) * multiple, limit) for m in medians)

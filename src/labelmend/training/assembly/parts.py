@@ -280,5 +280,4 @@ def _to_network(network: nn.Module, thing: Batch | Tensor) -> Any:
     parameter = next(network.parameters())
     if isinstance(thing, Tensor):
         return thing.to(parameter)
-    moved = thing.to(parameter.device)
-    return Batch(moved.image.to(parameter.dtype), moved.label, moved.valid, moved.index)
+    return thing.to(parameter.device, parameter.dtype)
