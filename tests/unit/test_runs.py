@@ -475,3 +475,9 @@ def test_a_file_is_replaced_whole_whatever_its_name(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
     with pytest.raises(StorageError, match="could not be kept"):
         write_atomically(tmp_path / "missing" / "a", b"")
+
+
+def test_a_data_set_with_a_manifest_is_no_damaged_run(tmp_path):
+    (tmp_path / "manifest.csv").write_text("image,label\n")
+    with pytest.raises(RunError, match="there is no run in"):
+        Run.open(tmp_path)

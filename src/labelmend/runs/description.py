@@ -76,7 +76,8 @@ class Description:
             SettingsError: when the settings hold a key that this version does not know.
         """
         names = (SETTINGS, MANIFEST, DATA, RUN)
-        if not any((folder / name).exists() for name in (SUMS, *names)):
+        # A data set may hold a manifest.csv of its own: that alone is no damaged run.
+        if not any((folder / name).exists() for name in (SUMS, SETTINGS, DATA, RUN)):
             raise RunError(
                 f"there is no run in {folder}; name the folder that training wrote with --out"
             )
