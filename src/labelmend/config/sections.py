@@ -1,0 +1,231 @@
+"""The sections of the settings: every key, its range, and what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+def none_as_word(value: Any, may_be_unset: bool) -> Any:
+    """TOML has no null: the word "none" unsets what may be unset, and is a word elsewhere.
+
+    >>> none_as_word("none", True), none_as_word("none", False), none_as_word(None, False)
+    (None, 'none', 'none')
+    """
+    if may_be_unset:
+        return None if value == "none" else value
+    return "none" if value is None else value
+
+
+class Section(BaseModel):
+    """Settings that belong together: read-only, and refusing keys that they do not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        may_be_unset = {
+            name
+            for name, info in cls.model_fields.items()
+            if type(None) in get_args(info.annotation)
+        }
+        return {key: none_as_word(value, key in may_be_unset) for key, value in values.items()}
+
+
+class InputSettings(Section):
+    """How files become tensors (the input computer of seed B)."""
+
+    normalise: Literal["zscore", "percentile", "set", "none"] = Field(
+        "zscore",
+        description="per image: zero mean and unit deviation, or percentiles to 0..1; over the set",
+    )
+    percentiles: tuple[float, float] = (1.0, 99.0)
+    denoise: Literal["none", "gaussian", "median"] = "none"
+    denoise_size: float = Field(1.0, gt=0, description="deviation or radius, in positions")
+    spacing: tuple[float, ...] | None = Field(
+        None, description="resample every file to this distance between positions"
+    )
+    size: tuple[int, ...] | None = Field(
+        None, description="or resample every file to this many positions"
+    )
+    spectrogram: bool = Field(
+        False, description="recordings become frequency channels over time frames"
+    )
+    window: int = Field(512, gt=1, description="samples per spectrogram frame")
+    hop: int = Field(128, gt=0, description="samples between spectrogram frames")
+    patch: tuple[int, ...] | None = Field(
+        None, description="size of a training patch; by default chosen from the data"
+    )
+    overlap: float = Field(
+        0.5, ge=0, lt=1, description="share of a patch that neighbours share when predicting"
+    )
+    patches: int = Field(
+        1, ge=1, description="patches of an image that make up one pass over it, for epochs"
+    )
+    foreground: float = Field(
+        0.33, ge=0, le=1, description="share of training patches centred on something labelled"
+    )
+    cache_mb: int = Field(512, ge=0, description="memory per loading process for decoded files")
+    workers: int = Field(0, ge=0, description="loading processes; 0 loads in the training one")
+    timeout: float = Field(120.0, gt=0, description="seconds after which a loading process hangs")
+    allow_bad: int = Field(0, ge=0, description="samples that may be left out for bad files")
+    val_share: float = Field(
+        0.2, ge=0, lt=1, description="share of the strong training groups held out for validation"
+    )
+    test_share: float = Field(0.0, ge=0, lt=1, description="likewise for testing")
+
+    @model_validator(mode="after")
+    def _one_grid(self) -> InputSettings:
+        if self.spacing is not None and self.size is not None:
+            raise ValueError("input.spacing and input.size exclude each other; keep one")
+        return self
+
+
+class AugmentSettings(Section):
+    """Random changes, alike for image and label."""
+
+    flip: float | None = Field(
+        None, ge=0, le=1, description="probability per space axis; 0.5, or 0 along time (1-D)"
+    )
+    quarter_turns: bool = Field(False, description="turn squares by 0, 90, 180 or 270 degrees")
+    noise: float = Field(0.05, ge=0, description="largest deviation of added noise")
+    contrast: float = Field(0.1, ge=0, lt=1, description="largest relative change of contrast")
+    brightness: float = Field(0.1, ge=0, description="largest shift of all values")
+
+
+class NetworkSettings(Section):
+    """Who predicts."""
+
+    name: str = Field(
+        "unet", description="a network of networks.build, or module:Class of your own"
+    )
+    width: int = Field(16, ge=1, description="channels of the first level")
+    depth: int = Field(4, ge=1, description="levels")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, description="further keyword arguments of the network"
+    )
+
+
+MOST_OVERHEAD = 10.0
+"""Weighting may take this many times the time of training."""
+
+
+class WeightingSettings(Section):
+    """How much each weak label counts (seed A, A2)."""
+
+    method: Literal["gradient", "constant"] = "gradient"
+    signal: Literal["both", "fit", "loss", "similarity"] = Field(
+        "both", description="what speaks for a label: how it fits the prediction, its loss, the "
+        "similarity of gradients, or fit and similarity"
+    )  # fmt: skip
+    update: Literal["plain", "normalised", "centred", "cosine", "adam"] | None = Field(
+        None, description="how evidence moves a weight; by default plain, or normalised for "
+        "similarity alone, which has no scale"
+    )  # fmt: skip
+    initial: float = Field(0.5, ge=0, le=2, description="weight of a weak sample before any update")
+    given: str | None = Field(
+        None, description="a CSV file with the columns label and weight: initial weights for all "
+        "weak training labels, such as an earlier run's weights.csv"
+    )  # fmt: skip
+    highest: float = Field(1.0, gt=0, le=2, description="largest weight: 1, or 2")
+    mean: tuple[float, float] | None = Field(
+        None, description="band in which the mean of the learned weights is held"
+    )
+    per: Literal["sample", "class", "annotator", "group"] = Field(
+        "sample", description="what has a weight of its own"
+    )
+    use: Literal["loss", "sampler", "both"] = Field(
+        "loss", description="weights scale the loss, or how often a label is drawn; both counts "
+        "them twice"
+    )  # fmt: skip
+    shuffled: bool = Field(
+        False, description="give every weak label another one's weight: what weights are worth "
+        "must be lost by this"
+    )  # fmt: skip
+    rate: float | None = Field(
+        None, gt=0, description="step size of the weights (beta); by default such that about a "
+        "third of the looks at a label can take it all the way"
+    )  # fmt: skip
+    start: int | None = Field(
+        None, ge=0, description="training steps before the first weight step; by default 100, or "
+        "a quarter of a short run"
+    )  # fmt: skip
+    every: int | None = Field(
+        None, ge=1, description="training steps between weight steps (tau); by default as often as "
+        "overhead allows for looking at many labels"
+    )  # fmt: skip
+    overhead: float = Field(
+        0.25, gt=0, le=MOST_OVERHEAD, description="time for weighting as a share of the time for "
+        "training; kept to unless every and weak_samples are both given"
+    )  # fmt: skip
+    weak_samples: int | None = Field(
+        None, ge=1, description="weak samples judged per weight step, in turn; by default what "
+        "overhead allows"
+    )  # fmt: skip
+    longest_wait: int | None = Field(
+        None, ge=1, description="most training steps from one look at a weak label to the next"
+    )
+    strong_samples: int = Field(16, ge=1, description="strong samples per trusted gradient")
+    held_out: float = Field(
+        0.0, ge=0, lt=1, description="share of the strong groups that only the trusted gradient "
+        "sees and training does not"
+    )  # fmt: skip
+    average: float = Field(
+        0.0, ge=0, lt=1, description="share of the trusted gradient that is kept from one weight "
+        "step to the next"
+    )  # fmt: skip
+    parameters: str | tuple[str, ...] = Field(
+        "last", description="gradients of what are compared: all, decoder, last, or patterns of "
+        "parameter names"
+    )  # fmt: skip
+    mode: Literal["exact", "central"] = Field(
+        "exact", description="similarities by a forward-mode pass, or by two forward passes with "
+        "a check"
+    )  # fmt: skip
+    curvature: Literal[
+        "identity", "adam", "fisher", "gauss_newton", "hessian", "neumann"
+    ] = Field("gauss_newton", description="H in the similarity g_S H^-1 g_k")  # fmt: skip
+    iterations: int = Field(5, ge=1, description="of gauss_newton, hessian and neumann")
+    damping: float = Field(0.01, ge=0, description="added curvature, as a share of the largest")
+
+    @model_validator(mode="after")
+    def _within(self) -> WeightingSettings:
+        if self.signal in ("fit", "loss"):
+            alone = f"weighting.signal = {self.signal!r} looks at no gradients"
+            if self.update == "cosine":
+                raise ValueError(f"{alone}, and weighting.update = 'cosine' is of them")
+            if self.held_out:
+                raise ValueError(f"{alone}, and weighting.held_out is for them; set it to 0")
+        if self.initial > self.highest:
+            raise ValueError("weighting.initial must not be above weighting.highest")
+        if self.mean is not None and not 0 <= self.mean[0] <= self.mean[1] <= self.highest:
+            raise ValueError(
+                "weighting.mean is a band such as [0.4, 0.6] within 0 and weighting.highest"
+            )
+        return self
+
+
+class BatchSettings(Section):
+    """What a step of training sees."""
+
+    size: int = Field(8, ge=1, description="samples per step over all processes")
+    strong_share: float | None = Field(
+        0.5, ge=0, le=1, description="share of strong samples; omit to draw from all alike"
+    )
+    accumulate: int = Field(1, ge=1, description="parts a process divides its batch into")
+
+
+class OptimiserSettings(Section):
+    """How parameters move."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup: int = Field(50, ge=0, description="steps to the full rate; at most a tenth of all")
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    clip: float | None = Field(12.0, gt=0, description="largest norm of a network's gradient")
