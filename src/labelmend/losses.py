@@ -21,6 +21,19 @@ infinity or a class that does not exist, reaches neither value nor derivative; a
 any valid position is exactly 0 with a gradient of 0. Half-precision logits are raised to
 float32 first; float64 stays. NaN at a valid position stays visible as NaN.
 
+With ``by_class=True`` a loss returns ``(batch, classes)`` instead, so that a weight can rest on
+one class of one sample. The sum over classes is the loss, and all of the above holds for every
+column:
+
+==================================  =====================================================
+name                                column of class ``c``
+==================================  =====================================================
+``cross_entropy``, ``focal``        what the positions labelled ``c`` add
+``binary_cross_entropy``, ``dice``  what its own term adds; the background has none, so 0
+``dice_ce``                         the sum of both
+``l1``, ``l2``                      what its channel adds
+==================================  =====================================================
+
 All of them can be differentiated in reverse and forward mode and mapped with ``torch.func``.
 They raise ShapeError where shapes or types do not fit; a class index out of range at a valid
 position is refused by torch itself. Source: seed A ¶43, seed B ¶19, ¶35.
@@ -28,7 +41,8 @@ position is refused by torch itself. Source: seed A ¶43, seed B ¶19, ¶35.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -39,20 +53,40 @@ if TYPE_CHECKING:
     from labelmend.types import Loss, Task
 
 
-def cross_entropy(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+class LossByClass(Protocol):
+    """A loss that keeps classes apart as well; its sum over classes is the plain loss."""
+
+    def __call__(self, logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+        """As :class:`labelmend.types.Loss`, but → ``(batch, classes)``; channels in regression."""
+        ...
+
+
+class _Divisible(Protocol):
+    def __call__(
+        self, logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False
+    ) -> Tensor: ...
+
+
+def cross_entropy(
+    logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False
+) -> Tensor:
     """Mean negative log-probability of the labelled class: ``−log softmax(z)_y``.
 
-    Trap: a class that fills 1 % of the positions makes 1 % of this mean.
+    Trap: a class that fills 1 % of the positions makes 1 % of this mean. By class, a label that
+    is too large shows in its own column, one that is too small in the background's.
 
     >>> z = torch.zeros(1, 2, 4)
     >>> cross_entropy(z, torch.zeros(1, 4, dtype=torch.int64), torch.ones(1, 4, dtype=torch.bool))
     tensor([0.6931])
     """
     logits, label = _known_classes(logits, label, valid)
-    return _mean(-_log_probability(logits, label), valid)
+    costs = -_log_probability(logits, label)
+    return _mean_by_label(costs, label, valid, logits.shape[1]) if by_class else _mean(costs, valid)
 
 
-def binary_cross_entropy(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+def binary_cross_entropy(
+    logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False
+) -> Tensor:
     """Binary cross-entropy of every foreground class against the rest, mean over these classes.
 
     Channel 0 is the bar that a class must pass: class ``c`` is judged by ``sigmoid(z_c − z_0)``,
@@ -68,10 +102,11 @@ def binary_cross_entropy(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor
     logits, label = _known_classes(logits, label, valid)
     margin = logits[:, 1:] - logits[:, :1]
     sign = 2 * _one_hot(label, logits)[:, 1:] - 1
-    return _mean(-torch.nn.functional.logsigmoid(sign * margin).mean(1), valid)
+    value = _channel_mean(-torch.nn.functional.logsigmoid(sign * margin), valid, by_class)
+    return _after_background(value) if by_class else value
 
 
-def dice(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+def dice(logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False) -> Tensor:
     """Soft Dice loss ``1 − 2 Σ p·y / (Σ p + Σ y)`` of the softmax, mean over foreground classes.
 
     The sums run over the valid positions of one sample. A class that the label does not have has
@@ -90,24 +125,33 @@ def dice(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
     predicted = torch.where(known, _probability(logits), 0)[:, 1:]
     claimed = torch.where(known, _one_hot(label, logits), 0)[:, 1:]
     shared, given, area = _sum(predicted * claimed), _sum(predicted), _sum(claimed)
-    present = area > 0
+    claims = area > 0
     # The unused branch of a `where` still reaches the derivative, so it must not divide by 0.
-    overlap = 2 * shared / torch.where(present, given + area, 1)
+    overlap = 2 * shared / torch.where(claims, given + area, 1)
     wrongly_given = given / _count(valid, logits).unsqueeze(1)
-    return torch.where(present, 1 - overlap, wrongly_given).mean(1)
+    terms = torch.where(claims, 1 - overlap, wrongly_given)
+    return _after_background(terms / terms.shape[1]) if by_class else terms.mean(1)
 
 
-def dice_ce(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+def dice_ce(logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False) -> Tensor:
     """The sum of :func:`dice` and :func:`cross_entropy`: overlap, and a slope everywhere.
 
     >>> z = torch.zeros(1, 2, 4)
     >>> dice_ce(z, torch.tensor([[0, 0, 1, 1]]), torch.ones(1, 4, dtype=torch.bool))
     tensor([1.1931])
     """
-    return dice(logits, label, valid) + cross_entropy(logits, label, valid)
+    overlap = dice(logits, label, valid, by_class=by_class)
+    return overlap + cross_entropy(logits, label, valid, by_class=by_class)
 
 
-def focal(logits: Tensor, label: Tensor, valid: Tensor, focus: float = 2.0) -> Tensor:
+def focal(
+    logits: Tensor,
+    label: Tensor,
+    valid: Tensor,
+    focus: float = 2.0,
+    *,
+    by_class: bool = False,
+) -> Tensor:
     """Cross-entropy that looks away from what is already right: ``−(1 − p_y)^focus · log p_y``.
 
     Source: Lin et al. 2017, over the softmax. Trap: wrong labels are what is never right, so
@@ -121,10 +165,11 @@ def focal(logits: Tensor, label: Tensor, valid: Tensor, focus: float = 2.0) -> T
     log_probability = _log_probability(logits, label)
     # 1 − p without losing digits near p = 1
     missing = -torch.expm1(log_probability)
-    return _mean(-(missing**focus) * log_probability, valid)
+    costs = -(missing**focus) * log_probability
+    return _mean_by_label(costs, label, valid, logits.shape[1]) if by_class else _mean(costs, valid)
 
 
-def l1(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+def l1(logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False) -> Tensor:
     """Mean absolute difference over valid positions and channels.
 
     With class indices for a label, the softmax is compared with the one-hot label.
@@ -132,19 +177,19 @@ def l1(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
     >>> l1(torch.zeros(1, 1, 2), torch.tensor([[[1.0, 3.0]]]), torch.tensor([[True, False]]))
     tensor([1.])
     """
-    return _mean(_difference(logits, label, valid).abs().mean(1), valid)
+    return _channel_mean(_difference(logits, label, valid).abs(), valid, by_class)
 
 
-def l2(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+def l2(logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False) -> Tensor:
     """Mean squared difference over valid positions and channels; see :func:`l1`.
 
     >>> l2(torch.zeros(1, 1, 2), torch.tensor([[[3.0, 1.0]]]), torch.tensor([[True, False]]))
     tensor([9.])
     """
-    return _mean(_difference(logits, label, valid).square().mean(1), valid)
+    return _channel_mean(_difference(logits, label, valid).square(), valid, by_class)
 
 
-_BY_NAME: dict[str, Loss] = {
+_BY_NAME: dict[str, _Divisible] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
     "dice": dice,
@@ -161,8 +206,10 @@ REGRESSION_LOSSES: tuple[str, ...] = ("l1", "l2")
 """Those of them that compare continuous values."""
 
 
-def make_loss(name: str, task: Task = "segmentation") -> Loss:
-    """The loss of that name.
+def make_loss(
+    name: str, task: Task = "segmentation", *, by_class: bool = False
+) -> Loss | LossByClass:
+    """The loss of that name; with ``by_class``, its :class:`LossByClass`.
 
     Raises:
         SettingsError: for an unknown name, with the nearest known one, or a loss that cannot
@@ -170,6 +217,9 @@ def make_loss(name: str, task: Task = "segmentation") -> Loss:
 
     >>> make_loss("dice") is dice
     True
+    >>> label, valid = torch.tensor([[0, 0, 0, 1]]), torch.ones(1, 4, dtype=torch.bool)
+    >>> make_loss("cross_entropy", by_class=True)(torch.zeros(1, 3, 4), label, valid)
+    tensor([[0.8240, 0.2747, 0.0000]])
     >>> make_loss("dise")
     Traceback (most recent call last):
     labelmend.errors.SettingsError: unknown loss 'dise'; did you mean 'dice'?
@@ -181,22 +231,62 @@ def make_loss(name: str, task: Task = "segmentation") -> Loss:
             f"loss {name!r} needs class labels, but these are continuous values; "
             f"use one of {', '.join(REGRESSION_LOSSES)}"
         )
-    return _BY_NAME[name]
+    return partial(_BY_NAME[name], by_class=True) if by_class else _BY_NAME[name]
+
+
+def present(label: Tensor, valid: Tensor, classes: int) -> Tensor:
+    """Which classes the valid part of every label has, ``(batch, classes)`` bool.
+
+    A label of continuous values has every channel wherever anything of it is valid.
+
+    Trap: a class that is not there can still cost something by class: ``dice``,
+    ``binary_cross_entropy``, ``l1`` and ``l2`` charge what is wrongly given to it.
+
+    Args:
+        label: ``(batch, *space)`` int64, or ``(batch, channels, *space)`` float.
+        valid: ``(batch, *space)`` bool.
+        classes: how many classes or channels there are, background included.
+
+    Raises:
+        ShapeError: where shapes, types or devices do not fit. A class index out of range at a
+            valid position is refused by torch itself.
+
+    >>> present(torch.tensor([[0, 2, 1]]), torch.tensor([[True, True, False]]), classes=3)
+    tensor([[ True, False,  True]])
+    """
+    if valid.dtype != torch.bool or valid.ndim < 2:
+        raise ShapeError(
+            f"valid must be bool (batch, *space), not {_name(valid.dtype)} {_text(valid)}"
+        )
+    _check_device(label, valid)
+    if label.is_floating_point():
+        wanted = (valid.shape[0], classes, *valid.shape[1:])
+        if tuple(label.shape) != wanted:
+            raise ShapeError(f"a continuous label must be {wanted}, not {_text(label)}")
+        return valid.flatten(1).any(1, keepdim=True).expand(-1, classes)
+    index = _class_indices(label, valid).flatten(1)
+    area = torch.zeros(len(valid), classes, dtype=torch.int64, device=label.device)
+    return area.scatter_add(1, index, valid.flatten(1).long()) > 0
 
 
 def _known_classes(logits: Tensor, label: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and class indices with zeros wherever ``valid`` is False."""
     _check(logits, label, valid)
+    index = _class_indices(label, valid)
+    if logits.shape[1] < 2:
+        raise ShapeError(
+            "a segmentation needs logits for at least 2 classes, background included, not 1"
+        )
+    return _known(logits, valid), index
+
+
+def _class_indices(label: Tensor, valid: Tensor) -> Tensor:
     if label.dtype != torch.int64 or label.shape != valid.shape:
         raise ShapeError(
             f"class indices must be int64 {_text(valid)}, "
             f"not {_name(label.dtype)} {_text(label)}; continuous labels take l1 or l2"
         )
-    if logits.shape[1] < 2:
-        raise ShapeError(
-            "a segmentation needs logits for at least 2 classes, background included, not 1"
-        )
-    return _known(logits, valid), torch.where(valid, label, 0)
+    return torch.where(valid, label, 0)
 
 
 def _difference(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
@@ -224,11 +314,13 @@ def _check(logits: Tensor, label: Tensor, valid: Tensor) -> None:
             f"valid must be bool {wanted} to fit logits {_text(logits)}, "
             f"not {_name(valid.dtype)} {_text(valid)}"
         )
-    if not logits.device == label.device == valid.device:
-        raise ShapeError(
-            "logits, label and valid must be on one device, "
-            f"not on {logits.device}, {label.device} and {valid.device}"
-        )
+    _check_device(logits, label, valid)
+
+
+def _check_device(*tensors: Tensor) -> None:
+    if len({tensor.device for tensor in tensors}) > 1:
+        devices = ", ".join(str(tensor.device) for tensor in tensors)
+        raise ShapeError(f"logits, label and valid must be on one device, not on {devices}")
 
 
 def _known(values: Tensor, valid: Tensor) -> Tensor:
@@ -266,6 +358,30 @@ def _count(valid: Tensor, like: Tensor) -> Tensor:
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
     """Mean over the valid positions of every sample; 0 where a sample has none."""
     return torch.where(valid, values, 0).flatten(1).sum(1) / _count(valid, values)
+
+
+def _mean_by_label(values: Tensor, label: Tensor, valid: Tensor, classes: int) -> Tensor:
+    """What the positions of every label add to :func:`_mean`, ``(batch, classes)``."""
+    # Added one by one, in float64: float32 would lose digits in a large image, and a mask per
+    # class took 4 to 16 times as long (3 and 20 classes) and the memory of a one-hot label.
+    values = torch.where(valid, values, 0)
+    sums = values.new_zeros(len(values), classes, dtype=torch.float64)
+    sums = sums.scatter_add(1, label.flatten(1), values.flatten(1).double())
+    return sums.to(values.dtype) / _count(valid, values).unsqueeze(1)
+
+
+def _channel_mean(values: Tensor, valid: Tensor, by_class: bool) -> Tensor:
+    """The :func:`_mean` over channels as well, or what every channel adds to it."""
+    if by_class:
+        sums = _sum(torch.where(valid.unsqueeze(1), values, 0))
+        return sums / (values.shape[1] * _count(valid, values).unsqueeze(1))
+    # Under the same name: so the channels are given back before more is asked for.
+    values = values.mean(1)
+    return _mean(values, valid)
+
+
+def _after_background(terms: Tensor) -> Tensor:
+    return torch.nn.functional.pad(terms, (1, 0))
 
 
 def _text(tensor: Tensor) -> str:

@@ -156,6 +156,21 @@ class Batch:
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
+    def split(self, size: int) -> list[Batch]:
+        """The same samples in batches of at most ``size``."""
+        return [self.take(slice(first, first + size)) for first in range(0, len(self), size)]
+
+    def take(self, which: slice | Tensor) -> Batch:
+        """Some of the samples: a slice, a mask, or their places in this batch."""
+        return Batch(*(values[which] for values in self._tensors()))
+
+    def join(self, other: Batch) -> Batch:
+        """These samples and, after them, those of another batch."""
+        import torch  # only who has tensors has waited for it
+
+        pairs = zip(self._tensors(), other._tensors(), strict=True)
+        return Batch(*(torch.cat(pair) for pair in pairs))
+
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
         """The same batch on another device, its image in another number type where one is given."""
         return Batch(
@@ -164,6 +179,9 @@ class Batch:
             self.valid.to(device),
             self.index.to(device),
         )
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.image, self.label, self.valid, self.index
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """Laws of sampling: nothing lost, nothing doubled, on any number of processes, from any step."""
 
 from collections import Counter
+from fractions import Fraction
 
-from hypothesis import given, settings
+import numpy as np
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from labelmend.data.sampling import Plan
+from labelmend.data.sampling import Plan, _locate
 
 
 @st.composite
@@ -17,6 +19,42 @@ def plans(draw):
         strong, places = 1, [0]
     size, seed = draw(st.integers(2, 16)), draw(st.integers(0, 2**31 - 1))
     return Plan(tuple(places[:strong]), tuple(places[strong:]), size, share, seed)
+
+
+@st.composite
+def weighed(draw):
+    """A plan with weak samples, and weights of which one of a weak sample is above 0."""
+    plan = draw(plans())
+    assume(plan.weak)
+    usual = st.sampled_from([0.0, 1.0, 0.5]) | st.floats(0, 2)
+    count = len(plan.strong + plan.weak)
+    gamma = draw(st.lists(usual, min_size=count, max_size=count))
+    gamma[draw(st.sampled_from(plan.weak))] = draw(st.floats(1e-3, 2))
+    return plan, gamma
+
+
+def weak_stream(plan, gamma, turns):
+    """The indices that whole passes over the pool of the weak samples draw."""
+    name, pool = ("all", plan.strong + plan.weak)
+    if plan.strong_share is not None:
+        name, pool = ("weak", plan.weak)
+    first, last = turns.start * len(pool), turns.stop * len(pool)
+    taken, number = plan.counts[name], {"all": 0, "weak": 2}[name]
+    drawn = [
+        draw.index
+        for step in range(first // taken, -(-last // taken))
+        for draw in plan.batch(step, gamma)
+        if draw.key % 3 == number and first <= draw.key // 3 < last
+    ]
+    assert len(drawn) == last - first
+    return Counter(drawn)
+
+
+def expected(plan, gamma):
+    """How often each sample should be drawn in a pass: the definition, slow and plain."""
+    strong = plan.strong if plan.strong_share is None else ()
+    odds = dict.fromkeys(strong, 1.0) | {i: gamma[i] for i in plan.weak}
+    return {i: len(odds) * odd / sum(odds.values()) for i, odd in odds.items()}
 
 
 def pools(plan):
@@ -94,3 +132,95 @@ def test_strong_samples_are_spread_over_the_processes(plan, step, world):
         sum(d.index in strong for d in plan.share(step, rank, world)[0]) for rank in range(world)
     ]
     assert max(counts) - min(counts) <= 2
+
+
+@given(weighed(), st.integers(0, 1000), st.integers(1, 12))
+def test_samples_are_drawn_in_proportion_to_their_weights(case, turn, turns):
+    plan, gamma = case
+    once = weak_stream(plan, gamma, range(turn, turn + 1))
+    often = weak_stream(plan, gamma, range(turn, turn + turns))
+    for index, due in expected(plan, gamma).items():
+        assert abs(once[index] - due) < 1 + 1e-6  # rounded up or down
+        assert abs(often[index] - turns * due) <= 2
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=9), st.integers(0, 2**64 - 1), st.data())
+def test_a_point_on_a_border_belongs_to_the_sample_that_begins_there(units, shift, data):
+    assume(any(units))
+    point = data.draw(st.integers(0, len(units) - 1))
+    shift = data.draw(st.sampled_from([0, 2**63, shift]))
+    left = (point + Fraction(shift, 2**64)) * sum(units) / len(units)
+    wanted = 0
+    while left >= units[wanted]:  # walk along the line: never stop on a sample without length
+        left -= units[wanted]
+        wanted += 1
+    assert _locate(point, shift, np.cumsum(units)) == wanted
+
+
+@given(plans(), st.lists(st.sampled_from([0.0, 5e-324, 1e-9, 1.0, 1e308]), min_size=60))
+def test_a_weight_of_0_is_never_drawn(plan, gamma):
+    if not plan.strong:
+        gamma[plan.weak[0]] = 1e-300
+    weak = set(plan.weak)
+    drawn = {d.index for step in range(10) for d in plan.batch(step, gamma)}
+    assert all(gamma[i] > 0 for i in drawn & weak)
+
+
+@given(plans(), st.floats(1e-300, 1e300), st.integers(0, 100))
+def test_equal_weights_draw_what_no_weights_draw(plan, weight, step):
+    gamma = [weight if i in plan.weak else 0.7 for i in range(60)]
+    if plan.strong_share is None and plan.strong:
+        gamma = [1.0 if i in plan.weak else 0.7 for i in range(60)]
+    assert plan.batch(step, gamma) == plan.batch(step)
+
+
+@given(weighed(), st.integers(0, 100), st.integers(-60, 60))
+def test_only_the_ratios_of_weights_matter(case, step, exponent):
+    plan, gamma = case
+    assume(plan.strong_share is not None)
+    assert plan.batch(step, [g * 2.0**exponent for g in gamma]) == plan.batch(step, gamma)
+
+
+@given(weighed(), st.integers(0, 100), st.randoms(use_true_random=False))
+def test_other_names_for_the_samples_change_nothing_else(case, step, random):
+    plan, gamma = case
+    names = list(range(len(gamma)))
+    random.shuffle(names)
+    renamed, moved = dict(enumerate(names)), [0.0] * len(gamma)
+    for old, new in renamed.items():
+        moved[new] = gamma[old]
+    strong, weak = (tuple(renamed[i] for i in pool) for pool in (plan.strong, plan.weak))
+    other = Plan(strong, weak, plan.size, plan.strong_share, plan.seed)
+    wanted = [(renamed[d.index], d.key) for d in plan.batch(step, gamma)]
+    assert [(d.index, d.key) for d in other.batch(step, moved)] == wanted
+
+
+@given(weighed(), st.randoms(use_true_random=False))
+def test_the_order_of_the_samples_changes_no_share(case, random):
+    plan, gamma = case
+    weak = list(plan.weak)
+    random.shuffle(weak)
+    other = Plan(plan.strong, tuple(weak), plan.size, plan.strong_share, plan.seed)
+    one, two = (weak_stream(p, gamma, range(8)) for p in (plan, other))
+    assert all(abs(one[i] - two[i]) <= 4 for i in plan.weak)
+
+
+@given(weighed(), weighed(), st.lists(st.integers(0, 1000), min_size=1, max_size=8))
+def test_a_step_knows_only_its_own_weights(case, others, steps):
+    plan, gamma = case
+    wanted = {step: plan.batch(step, gamma) for step in steps}
+    twin = Plan(plan.strong, plan.weak, plan.size, plan.strong_share, plan.seed)
+    for step in sorted(steps):
+        others[0].batch(step, others[1])
+        twin.batch(step)
+        assert twin.batch(step, gamma) == wanted[step]
+        assert [d.key for d in wanted[step]] == [d.key for d in twin.batch(step)]
+
+
+@given(weighed(), st.integers(0, 1000), st.data())
+def test_ranks_and_parts_divide_a_weighed_batch_too(case, step, data):
+    plan, gamma = case
+    world = data.draw(st.integers(1, plan.size))
+    parts = data.draw(st.integers(1, plan.size // world))
+    shares = [plan.share(step, rank, world, parts, gamma) for rank in range(world)]
+    assert [d for share in shares for piece in share for d in piece] == plan.batch(step, gamma)

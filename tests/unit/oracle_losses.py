@@ -71,3 +71,72 @@ def l1(zs, ys):
 
 def l2(zs, ys):
     return mean([d * d for d in differences(zs, ys)])
+
+
+def share(values, of):
+    return sum(values) / of if of else 0.0
+
+
+def cross_entropy_by_class(zs, ys, classes):
+    pairs = list(zip(zs, ys, strict=True))
+    return [
+        share([-math.log(softmax(z)[c]) for z, y in pairs if y == c], len(pairs))
+        for c in range(classes)
+    ]
+
+
+def focal_by_class(zs, ys, classes):
+    columns = [0.0] * classes
+    for z, y in zip(zs, ys, strict=True):
+        p = softmax(z)[y]
+        columns[y] += -((1 - p) ** 2) * math.log(p) / len(ys)
+    return columns
+
+
+def binary_cross_entropy_by_class(zs, ys, classes):
+    columns = [0.0] * classes
+    for z, y in zip(zs, ys, strict=True):
+        for c in range(1, classes):
+            p = 1 / (1 + math.exp(z[0] - z[c]))
+            columns[c] += -math.log(p if y == c else 1 - p) / (len(ys) * (classes - 1))
+    return columns
+
+
+def dice_by_class(zs, ys, classes):
+    columns = [0.0] * classes
+    for c in range(1, classes):
+        p = [softmax(z)[c] for z in zs]
+        size = sum(y == c for y in ys)
+        inside = sum(a for a, y in zip(p, ys, strict=True) if y == c)
+        term = 1 - 2 * inside / (sum(p) + size) if size else mean(p)
+        columns[c] = term / (classes - 1)
+    return columns
+
+
+def dice_ce_by_class(zs, ys, classes):
+    overlap, entropy = dice_by_class(zs, ys, classes), cross_entropy_by_class(zs, ys, classes)
+    return [a + b for a, b in zip(overlap, entropy, strict=True)]
+
+
+def differences_of(zs, ys, channel):
+    for z, y in zip(zs, ys, strict=True):
+        if isinstance(y, list):
+            yield z[channel] - y[channel]
+        else:
+            yield softmax(z)[channel] - (1.0 if y == channel else 0.0)
+
+
+def l1_by_class(zs, ys, classes):
+    return [share(map(abs, differences_of(zs, ys, c)), len(zs) * classes) for c in range(classes)]
+
+
+def l2_by_class(zs, ys, classes):
+    return [
+        share([d**2 for d in differences_of(zs, ys, c)], len(zs) * classes) for c in range(classes)
+    ]
+
+
+def present(label, valid, classes):
+    """Of one sample with class indices."""
+    pairs = list(zip(label.flatten().tolist(), valid.flatten().tolist(), strict=True))
+    return [any(known and value == c for value, known in pairs) for c in range(classes)]

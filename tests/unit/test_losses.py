@@ -1,9 +1,11 @@
+import pickle
+
 import pytest
 import torch
 
 from labelmend import losses
 from labelmend.errors import SettingsError, ShapeError
-from labelmend.losses import LOSSES, REGRESSION_LOSSES, make_loss
+from labelmend.losses import LOSSES, REGRESSION_LOSSES, make_loss, present
 
 from . import oracle_losses
 
@@ -24,39 +26,42 @@ def draw(task, *, batch=3, classes=3, space=(4, 5), dtype=torch.float64, seed=0,
 
 
 @pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_equals_its_slow_twin(name, task, space):
+def test_equals_its_slow_twin(name, task, space, by_class):
     logits, label, valid = draw(task, space=space, seed=len(space))
     # one sample with only background, one with nothing known
     if task == "segmentation":
         label[1] = 0
     valid[2] = False
-    got = make_loss(name, task)(logits, label, valid)
-    twin = getattr(oracle_losses, name)
+    got = make_loss(name, task, by_class=by_class)(logits, label, valid)
+    twin, more = getattr(oracle_losses, name + "_by_class" * by_class), (3,) * by_class
     want = [
-        twin(*oracle_losses.positions(z, y, v))
+        twin(*oracle_losses.positions(z, y, v), *more)
         for z, y, v in zip(logits, label, valid, strict=True)
     ]
-    assert got.shape == (3,)
+    assert got.shape == (3, *more)
     torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_derivatives_are_right_in_both_directions_and_twice(name, task):
+def test_derivatives_are_right_in_both_directions_and_twice(name, task, by_class):
     logits, label, valid = draw(task, batch=2, space=(2, 3), seed=5)
     if task == "segmentation":
         label[1] = 0
-    loss = make_loss(name, task)
+    loss = make_loss(name, task, by_class=by_class)
     logits.requires_grad_()
     inputs = (lambda z: loss(z, label, valid), (logits,))
     assert torch.autograd.gradcheck(*inputs, check_forward_ad=True, fast_mode=False)
     assert torch.autograd.gradgradcheck(*inputs, fast_mode=False)
 
 
+@pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_what_is_ignored_reaches_neither_value_nor_derivative(name, task):
+def test_what_is_ignored_reaches_neither_value_nor_derivative(name, task, by_class):
     logits, label, valid = draw(task)
-    loss = make_loss(name, task)
+    loss = make_loss(name, task, by_class=by_class)
     poisoned, lie = logits.clone(), label.clone()
     hidden = ~valid.unsqueeze(1).expand_as(logits)
     poisoned[hidden] = (
@@ -73,7 +78,8 @@ def test_what_is_ignored_reaches_neither_value_nor_derivative(name, task):
     def value_and_gradient(z, y):
         z = z.clone().requires_grad_()
         value = loss(z, y, valid)
-        (gradient,) = torch.autograd.grad(value.sum(), z)
+        rate = torch.arange(1, value.numel() + 1).view_as(value)
+        (gradient,) = torch.autograd.grad((rate * value).sum(), z)
         return value.detach(), gradient
 
     value, gradient = value_and_gradient(logits, label)
@@ -86,43 +92,49 @@ def test_what_is_ignored_reaches_neither_value_nor_derivative(name, task):
     assert slope.isfinite().all()
 
 
+@pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_nothing_known_is_exactly_nothing(name, task):
+def test_nothing_known_is_exactly_nothing(name, task, by_class):
     logits, label, valid = draw(task)
     valid[:] = False
     logits = (logits * float("inf")).requires_grad_()
-    value = make_loss(name, task)(logits, label, valid)
+    value = make_loss(name, task, by_class=by_class)(logits, label, valid)
     (gradient,) = torch.autograd.grad(value.sum(), logits)
-    assert torch.equal(value, torch.zeros(3, dtype=value.dtype))
+    assert torch.equal(value, torch.zeros((3, 3) if by_class else 3, dtype=value.dtype))
     assert torch.equal(gradient, torch.zeros_like(logits))
 
 
+@pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_a_bad_number_where_the_label_is_known_stays_visible(name, task):
+def test_a_bad_number_where_the_label_is_known_stays_visible(name, task, by_class):
     logits, label, valid = draw(task)
     valid[0, 0, 0] = True
     logits[0, :, 0, 0] = float("nan")
-    value = make_loss(name, task)(logits, label, valid)
-    assert value[0].isnan() and value[1:].isfinite().all()
+    value = make_loss(name, task, by_class=by_class)(logits, label, valid)
+    assert value[0].sum().isnan() and value[1:].isfinite().all()
 
 
+@pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize(("name", "task"), CASES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_computes_in_float32_at_least(name, task, dtype):
+def test_computes_in_float32_at_least(name, task, dtype, by_class):
     logits, label, valid = draw(task, dtype=torch.float64, space=(64, 64), known=0.95)
     logits = logits.to(dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        value = make_loss(name, task)(logits, label.to(dtype) if label.ndim == 4 else label, valid)
+        value = make_loss(name, task, by_class=by_class)(
+            logits, label.to(dtype) if label.ndim == 4 else label, valid
+        )
     assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     label = label.to(dtype).double() if label.ndim == 4 else label
-    exact = make_loss(name, task)(logits.double(), label, valid)
+    exact = make_loss(name, task, by_class=by_class)(logits.double(), label, valid)
     torch.testing.assert_close(value.double(), exact, rtol=2e-6, atol=2e-6)
 
 
+@pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_maps_over_samples_with_torch_func(name, task):
+def test_maps_over_samples_with_torch_func(name, task, by_class):
     logits, label, valid = draw(task)
-    loss = make_loss(name, task)
+    loss = make_loss(name, task, by_class=by_class)
 
     def alone(z, y, v):
         return loss(z[None], y[None], v[None])[0]
@@ -130,13 +142,16 @@ def test_maps_over_samples_with_torch_func(name, task):
     torch.testing.assert_close(
         torch.func.vmap(alone)(logits, label, valid), loss(logits, label, valid)
     )
-    per_sample = torch.func.vmap(torch.func.grad(alone))(logits, label, valid)
-    whole = torch.func.grad(lambda z: loss(z, label, valid).sum())(logits)
+    rate = torch.tensor([1.0, 2.0, 4.0]) if by_class else torch.tensor(1.0)
+    weighed = torch.func.grad(lambda z, y, v: (rate * alone(z, y, v)).sum())
+    per_sample = torch.func.vmap(weighed)(logits, label, valid)
+    whole = torch.func.grad(lambda z: (rate * loss(z, label, valid)).sum())(logits)
     torch.testing.assert_close(per_sample, whole)
 
 
+@pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_a_perfect_prediction_costs_nothing(name, task):
+def test_a_perfect_prediction_costs_nothing(name, task, by_class):
     _, label, valid = draw(task)
     if task == "segmentation":
         label[1] = 0
@@ -144,7 +159,7 @@ def test_a_perfect_prediction_costs_nothing(name, task):
         perfect[:, 1:] -= 60
     else:
         perfect = label.clone()
-    assert (make_loss(name, task)(perfect, label, valid) < 1e-12).all()
+    assert (make_loss(name, task, by_class=by_class)(perfect, label, valid) < 1e-12).all()
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice", "dice_ce"])
@@ -176,14 +191,125 @@ def two_threads():
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("by_class", [False, True])
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_the_place_in_the_batch_changes_no_bit(name, task, dtype):
-    loss = make_loss(name, task)
+def test_the_place_in_the_batch_changes_no_bit(name, task, dtype, by_class):
+    loss = make_loss(name, task, by_class=by_class)
     for classes, space in ((3, (5,)), (3, (1,)), (2, (101,)), (6, (1001,))):
         inputs = draw(task, batch=30, classes=classes, space=space, dtype=dtype)
         inputs[0].mul_(3)
         alone = torch.cat([loss(*(t[i : i + 1] for t in inputs)) for i in range(30)])
         assert torch.equal(loss(*inputs), alone)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_the_classes_add_up_to_the_loss(name, task):
+    for classes, space in ((2, (30_001,)), (7, (64, 64)), (3, (16, 16, 16))):
+        logits, label, valid = draw(task, classes=classes, space=space, known=0.9)
+        if task == "segmentation":
+            label = label.clamp(max=classes - 2)
+        valid[2] = False
+        for dtype, close in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+            inputs = logits.to(dtype), label.to(dtype) if task == "regression" else label, valid
+            columns = make_loss(name, task, by_class=True)(*inputs)
+            whole = make_loss(name, task)(*inputs)
+            assert columns.shape == (3, classes) and columns.dtype == dtype
+            torch.testing.assert_close(columns.sum(1), whole, rtol=close, atol=0)
+
+
+def test_a_large_image_loses_no_digits_by_class():
+    logits, label, valid = draw("segmentation", batch=1, classes=2, space=(4_000_000,), known=2.0)
+    logits = 0.1 * logits.float()
+    exact = losses.cross_entropy(logits.double(), label, valid, by_class=True)
+    value = losses.cross_entropy(logits, label, valid, by_class=True)
+    torch.testing.assert_close(value.double(), exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+def test_a_column_moves_only_what_its_class_labels(name):
+    logits, label, valid = draw("segmentation")
+    logits.requires_grad_()
+    columns = make_loss(name, by_class=True)(logits, label, valid)
+    for c in range(3):
+        (gradient,) = torch.autograd.grad(columns[:, c].sum(), logits, retain_graph=True)
+        moved = (gradient != 0).any(1)
+        assert torch.equal(moved, valid & (label == c))
+
+
+def test_too_large_shows_in_its_own_column_and_too_small_in_the_background():
+    truth = torch.zeros(2, 20, dtype=torch.int64)
+    truth[:, 5:10] = 1
+    logits = 6 * torch.nn.functional.one_hot(truth, 2).movedim(-1, 1).float()
+    claimed = truth.clone()
+    claimed[0, 2:13], claimed[1, 5:8] = 1, 0
+    large, small = losses.cross_entropy(logits, claimed, truth >= 0, by_class=True)
+    assert large[1] > 100 * large[0] and small[0] > 100 * small[1]
+
+
+@pytest.mark.parametrize("name", ["dice", "binary_cross_entropy"])
+def test_the_background_has_no_term_of_its_own(name):
+    value = make_loss(name, by_class=True)(*draw("segmentation"))
+    assert torch.equal(value[:, 0], torch.zeros(3, dtype=value.dtype)) and (value[:, 1:] > 0).all()
+
+
+def test_the_focus_holds_by_class():
+    inputs = draw("segmentation")
+    torch.testing.assert_close(
+        losses.focal(*inputs, 0.0, by_class=True), losses.cross_entropy(*inputs, by_class=True)
+    )
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_by_class_goes_to_another_process(name, task):
+    inputs = draw(task)
+    loss = make_loss(name, task, by_class=True)
+    assert torch.equal(pickle.loads(pickle.dumps(loss))(*inputs), loss(*inputs))
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_which_classes_are_there(space):
+    _, label, valid = draw("segmentation", classes=5, space=space, known=0.4)
+    label[~valid] = 255
+    label[~valid & (torch.rand(valid.shape) < 0.5)] = -100
+    valid[2] = False
+    want = [oracle_losses.present(y, v, 6) for y, v in zip(label, valid, strict=True)]
+    got = present(label, valid, 6)
+    assert got.dtype == torch.bool and got.tolist() == want
+    apart = torch.func.vmap(lambda y, v: present(y[None], v[None], 6)[0])
+    assert torch.equal(apart(label, valid), got)
+
+
+def test_a_continuous_label_has_every_channel_or_nothing():
+    _, label, valid = draw("regression")
+    label[:] = float("nan")
+    valid[1] = False
+    assert present(label, valid, 3).tolist() == [[True] * 3, [False] * 3, [True] * 3]
+
+
+@pytest.mark.parametrize(
+    ("label", "valid", "classes", "words"),
+    [
+        (torch.zeros(2, 4).long(), torch.ones(2, 4).long(), 2, "valid must be bool"),
+        (torch.zeros(2).long(), torch.ones(2).bool(), 2, "valid must be bool (batch, *space)"),
+        (torch.zeros(2, 4).int(), torch.ones(2, 4).bool(), 2, "int64 (2, 4), not int32 (2, 4)"),
+        (torch.zeros(1, 4).long(), torch.ones(2, 4).bool(), 2, "int64 (2, 4), not int64 (1, 4)"),
+        (torch.zeros(2, 3, 4), torch.ones(2, 4).bool(), 2, "(2, 2, 4), not (2, 3, 4)"),
+        (torch.zeros(2, 4).long(), torch.ones(2, 4, device="meta").bool(), 2, "cpu, meta"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_present(label, valid, classes, words):
+    with pytest.raises(ShapeError) as caught:
+        present(label, valid, classes)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [3, 255, -1, -100])
+def test_a_class_that_does_not_exist_is_not_said_to_be_absent(wrong):
+    _, label, valid = draw("segmentation")
+    valid[1, 2, 3] = True
+    label[1, 2, 3] = wrong
+    with pytest.raises((RuntimeError, IndexError), match="out of bounds"):
+        present(label, valid, 3)
 
 
 def test_two_classes_make_binary_cross_entropy_the_same_as_cross_entropy():
@@ -262,4 +388,4 @@ def test_names():
     with pytest.raises(SettingsError, match="did you mean 'cross_entropy'"):
         make_loss("crossentropy")
     with pytest.raises(SettingsError, match="use one of l1, l2"):
-        make_loss("dice_ce", "regression")
+        make_loss("dice_ce", "regression", by_class=True)

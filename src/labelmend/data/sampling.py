@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
 import numpy as np
+from torch import Tensor
 
 from labelmend.data.dataset import SampleDataset
-from labelmend.data.workers import Piece, load_in_processes, load_piece
+from labelmend.data.workers import AHEAD, Piece, load_in_processes, load_piece
 from labelmend.errors import SettingsError
 from labelmend.types import Batch, Draw
 
+Weights = Sequence[float] | np.ndarray | Tensor
+"""γ, ``(samples,)`` by place in ``DataSet.samples``, each at least 0; only their ratios matter."""
+
 _POOLS = {"all": 0, "strong": 1, "weak": 2}
+
+_SHIFTS = len(_POOLS)
+"""Stands where orders have the number of a pool, so that shifts and orders share no bits."""
+
+_GOLDEN = 0x9E3779B97F4A7C15
+"""2^64 divided by the golden ratio: its multiples modulo 2^64 never leave a large gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,13 @@ class Plan:
     Each pool (strong, weak, or all) is an endless stream of its samples, every pass over it in a
     new order. A batch takes the next stretch of each stream, so after any number of whole passes
     every sample of a pool was drawn equally often, whatever the number of processes.
+
+    With weights (seed A, ¶77), weak samples are drawn in proportion to them instead: a pass is as
+    long as before, and its draws are evenly spaced points on the line that the weights of the pool
+    make end to end (systematic sampling, Madow 1949), from a start of its own and in the order
+    that the pass has anyway. So while weights stay as they are, a sample is drawn in every pass
+    its expected number of times, rounded up or down, and over a dozen passes at most twice too
+    often or too seldom. Equal weights draw exactly what no weights draw.
 
     Args:
         strong: places of the strong training samples in ``DataSet.samples``.
@@ -87,33 +104,57 @@ class Plan:
         """Samples of each pool in every batch: ``strong`` and ``weak``, or ``all``."""
         return {name: taken for name, _, taken in self._parts()}
 
-    def batch(self, step: int) -> list[Draw]:
+    def batch(self, step: int, weights: Weights | None = None) -> list[Draw]:
         """The draws of a step, strong and weak ones spread evenly.
 
         The key of a draw is its place in its stream: unique in a training.
 
+        Args:
+            step: steps taken before, from 0.
+            weights: how often weak samples are drawn, ``(samples,)`` by place in
+                ``DataSet.samples``; what stands at strong places is not used: they count 1 where
+                ``strong_share`` is None. A weight of 0, or under 2^-33 of the largest, is never
+                drawn. Where every weak weight is 0, the weak places are filled with strong
+                samples. None draws all weak samples alike.
+
         Raises:
-            SettingsError: for a step below 0.
+            SettingsError: for a step below 0, weights that are none, or no sample left to draw.
+
+        Trap: a weight that also multiplies the loss counts twice (seed A, ¶77 with eq. 11).
+
+        >>> plan = Plan(strong=(), weak=(0, 1, 2), size=3, strong_share=None, seed=0)
+        >>> sorted(draw.index for draw in plan.batch(0, weights=[0.5, 1.0, 0.0]))
+        [0, 1, 1]
         """
         if step < 0:
             raise SettingsError(f"steps count from 0, got {step}")
+        odds = None if weights is None else self._checked(weights)
         placed = [
-            ((n + 0.5) / taken, name, self._draw(name, pool, step * taken + n))
+            ((n + 0.5) / taken, name, draw)
             for name, pool, taken in self._parts()
-            for n in range(taken)
+            for n, draw in enumerate(self._draws(name, pool, step * taken, taken, odds))
         ]
         return [draw for _, _, draw in sorted(placed, key=lambda item: item[:2])]
 
-    def share(self, step: int, rank: int = 0, world: int = 1, parts: int = 1) -> list[Piece]:
+    def share(
+        self,
+        step: int,
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
+        weights: Weights | None = None,
+    ) -> list[Piece]:
         """What process ``rank`` of ``world`` draws in a step, in ``parts`` pieces.
 
-        Together all processes and parts draw :meth:`batch`, each draw once.
+        Together all processes and parts draw :meth:`batch`, each draw once, provided that all
+        have the same weights.
 
         Raises:
-            SettingsError: when a piece would be empty, or for a rank that does not exist.
+            SettingsError: when a piece would be empty, for a rank that does not exist, or as
+                :meth:`batch` does.
         """
         self.check(rank, world, parts)
-        batch, pieces = self.batch(step), world * parts
+        batch, pieces = self.batch(step, weights), world * parts
         borders = [n * len(batch) // pieces for n in range(pieces + 1)]
         mine = range(rank * parts, (rank + 1) * parts)
         return [batch[borders[n] : borders[n + 1]] for n in mine]
@@ -147,10 +188,52 @@ class Plan:
         taken = [("strong", self.strong, strong), ("weak", self.weak, self.size - strong)]
         return [part for part in taken if part[2]]
 
-    def _draw(self, name: str, pool: tuple[int, ...], position: int) -> Draw:
-        turn, place = divmod(position, len(pool))
-        order = _order(self.seed, _POOLS[name], turn, len(pool))
-        return Draw(pool[order[place]], position * len(_POOLS) + _POOLS[name])
+    def _draws(
+        self, name: str, pool: tuple[int, ...], first: int, taken: int, odds: np.ndarray | None
+    ) -> Iterator[Draw]:
+        """``taken`` draws of a stream, from position ``first`` on."""
+        ends = None
+        if odds is not None and name != "strong":
+            pool, ends = self._weighed(name, pool, odds)
+        for position in range(first, first + taken):
+            turn, place = divmod(position, len(pool))
+            found = int(_order(self.seed, _POOLS[name], turn, len(pool))[place])
+            if ends is not None:
+                found = _locate(found, _shift(self.seed, _POOLS[name], turn), ends)
+            yield Draw(pool[found], position * len(_POOLS) + _POOLS[name])
+
+    def _weighed(
+        self, name: str, pool: tuple[int, ...], odds: np.ndarray
+    ) -> tuple[tuple[int, ...], np.ndarray | None]:
+        """The samples that a pool is filled from, and where each ends on the line of weights."""
+        odds = odds[_places(pool)]
+        if name == "all":
+            odds[: len(self.strong)] = 1.0
+        if odds.any():
+            return pool, _ends(odds)
+        if not self.strong:
+            raise SettingsError(
+                f"a weight above 0 is wanted for at least one of {len(pool)} weak samples where "
+                "there is no strong one, got 0 for all; give them weights, or a strong sample"
+            )
+        return self.strong, None
+
+    def _checked(self, weights: Weights) -> np.ndarray:
+        least = 1 + max(int(_places(pool).max()) for pool in (self.strong, self.weak) if pool)
+        return _vector(weights, least, or_more=True)
+
+
+def ahead(workers: int, parts: int = 1) -> int:
+    """How many steps drawing runs ahead of training, at most.
+
+    While the batches of a step are asked of :func:`load`, and until those of the next step are,
+    no step more than this many later has been drawn up, nor have its weights been asked for. It
+    does so from the first step on.
+
+    >>> ahead(workers=0), ahead(workers=1), ahead(workers=4), ahead(workers=4, parts=3)
+    (0, 1, 7, 3)
+    """
+    return 1 + (workers * AHEAD - 2) // parts if workers else 0
 
 
 @lru_cache(maxsize=16)
@@ -163,6 +246,58 @@ def _order(seed: int, pool: int, turn: int, length: int) -> np.ndarray:
     return np.argsort(bits, kind="stable")
 
 
+@lru_cache(maxsize=16)
+def _shift(seed: int, pool: int, turn: int) -> int:
+    """Where a pass starts between two points, in 2^-64 of their distance.
+
+    Over any number of passes the starts cover the distance evenly: a sample that is due in a
+    third of a pass is drawn in every third one or nearly so, which chance alone would not do.
+    """
+    bits = np.random.PCG64(np.random.SeedSequence((seed, _SHIFTS, pool)))
+    return (int(bits.random_raw()) + turn * _GOLDEN) % 2**64
+
+
+@lru_cache(maxsize=4)
+def _places(pool: tuple[int, ...]) -> np.ndarray:
+    return np.array(pool, dtype=np.int64)
+
+
+def _vector(weights: Weights, samples: int, *, or_more: bool = False) -> np.ndarray:
+    """Weights as float64, or the one error for what are none."""
+    if isinstance(weights, Tensor):
+        weights = weights.detach().cpu().double().numpy()
+    vector = np.asarray(weights, dtype=np.float64)
+    if vector.ndim != 1 or len(vector) < samples or (len(vector) > samples and not or_more):
+        got = f"shape {vector.shape}"
+    elif not (usable := np.isfinite(vector) & (vector >= 0)).all():
+        place = int(np.argmin(usable))
+        got = f"{vector[place]} at place {place}"
+    else:
+        return vector
+    raise SettingsError(
+        f"weights want one finite number of at least 0 for every sample of the data set, "
+        f"{'at least ' if or_more else ''}{samples} in all, got {got}; "
+        f"pass the weights of a table of this data set"
+    )
+
+
+def _ends(odds: np.ndarray) -> np.ndarray:
+    """Where each sample ends when weights are laid end to end, in whole numbers.
+
+    In 2^-32 of the power of two above the largest weight, which float64 reaches without rounding:
+    sums are then exact, and no machine or order of adding can give another draw.
+    """
+    _, exponent = np.frexp(odds.max())
+    units = np.rint(np.ldexp(odds, 32 - int(exponent)))
+    return np.cumsum(units.astype(np.int64))
+
+
+def _locate(point: int, shift: int, ends: np.ndarray) -> int:
+    """The sample under one of ``len(ends)`` evenly spaced points on the line of weights."""
+    place = ((point << 64) + shift) * int(ends[-1]) // (len(ends) << 64)
+    return int(np.searchsorted(ends, place, side="right"))
+
+
 def load(
     dataset: SampleDataset,
     plan: Plan,
@@ -173,6 +308,7 @@ def load(
     parts: int = 1,
     workers: int = 0,
     timeout: float = 120.0,
+    weights: Callable[[int], Tensor | None] | None = None,
 ) -> Generator[list[Batch]]:
     """The batches of every step in ``steps``: a list of ``parts`` batches per step.
 
@@ -188,9 +324,15 @@ def load(
         parts: batches a process divides its share of a step into.
         workers: loading processes; 0 loads here, where a hanging file cannot be noticed.
         timeout: seconds after which a loading process hangs.
+        weights: the weights that a step is drawn by, ``(samples,)``, or None for none; called
+            once per step, when its pieces are drawn up. Loading processes work ahead, up to
+            ``workers * AHEAD`` pieces of ``data.workers``: so it must be a function of the step
+            that gives the same weights from :func:`ahead` steps before it on, and again after a
+            restart.
 
     Raises:
-        SettingsError: for a division that leaves a piece empty, at once.
+        SettingsError: for a division that leaves a piece empty, at once; for weights that are
+            none, or not one per sample of the data set, when they are asked for.
         WorkerError: when a loading process dies, hangs or fails, naming the samples.
         DataError, NonFiniteError: as the data set raises them, wherever it happened.
     """
@@ -200,7 +342,14 @@ def load(
             f"input.workers wants at least 0 and input.timeout more than 0, got {workers} and "
             f"{timeout}"
         )
-    pieces = (piece for step in steps for piece in plan.share(step, rank, world, parts))
+
+    def drawn_up() -> Iterator[Piece]:
+        for step in steps:
+            given = None if weights is None else weights(step)
+            odds = None if given is None else _vector(given, len(dataset))
+            yield from plan.share(step, rank, world, parts, odds)
+
+    pieces = drawn_up()
     if workers:
         batches = load_in_processes(dataset, pieces, workers, timeout)
     else:

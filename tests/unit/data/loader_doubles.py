@@ -16,6 +16,9 @@ class Numbers:
     def __init__(self, happening=None, at=-1):
         self.happening, self.at = happening, at
 
+    def __len__(self):
+        return 20
+
     def name(self, index):
         return f"labels/{index}.npy"
 

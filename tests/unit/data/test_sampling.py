@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 from collections import deque
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from labelmend.data.augment import Augmentation
 from labelmend.data.dataset import SampleDataset
 from labelmend.data.prepare import Preparation
-from labelmend.data.sampling import Plan, load
+from labelmend.data.sampling import Plan, ahead, load
 from labelmend.errors import ChangedDataError, DataError, SettingsError, WorkerError
 from labelmend.types import DataSet, DataSpec, Sample
 
@@ -113,9 +113,96 @@ def test_the_order_is_the_same_for_ever():
     assert indices(Plan((), tuple(range(10)), 10, 0.0, 7), 1) == [8, 6, 4, 0, 5, 7, 1, 3, 9, 2]
 
 
+@pytest.mark.parametrize(
+    ("share", "drawn"),
+    [
+        (0.5, [3, 7, 8, 4, 5, 1, 5, 9, 8, 2, 3, 0, 3, 6, 8, 9]),
+        (None, [0, 4, 3, 6, 1, 5, 8, 9, 2, 7, 5, 2, 7, 3, 1, 4]),
+    ],
+)
+def test_draws_without_weights_are_the_same_for_ever(share, drawn):
+    plan = Plan((3, 5, 8), (0, 1, 2, 4, 6, 7, 9), 4, share, 11)
+    assert indices(plan, 4) == drawn
+    assert [d.key for d in plan.batch(1)] == ([7, 8, 10, 11] if share else [12, 15, 18, 21])
+
+
+@pytest.mark.parametrize(
+    ("share", "drawn"),
+    [
+        (0.5, [3, 6, 8, 2, 5, 1, 5, 9, 8, 2, 3, 1, 3, 2, 8, 9]),
+        (None, [8, 2, 3, 2, 1, 5, 8, 9, 2, 6, 5, 2, 4, 3, 1, 2]),
+    ],
+)
+def test_draws_by_weight_are_the_same_for_ever(share, drawn):
+    plan = Plan((3, 5, 8), (0, 1, 2, 4, 6, 7, 9), 4, share, 11)
+    gamma = [0.1, 0.9, 2.0, np.pi, 0.3, 7.0, 1 / 3, 0.0, 0.0, 0.6]
+    got = [d for step in range(4) for d in plan.batch(step, gamma)]
+    assert [d.index for d in got] == drawn
+    assert [d.key for d in got] == [d.key for step in range(4) for d in plan.batch(step)]
+
+
 def test_a_million_samples_are_no_trouble():
     plan = Plan(tuple(range(10**6)), (), 4, None, 0)
     assert len({d.index for s in range(1000) for d in plan.batch(s)}) == 4000
+    plan = Plan((), tuple(range(10**6)), 4, None, 0)
+    odd = np.arange(10**6) % 2
+    drawn = [d.index for s in range(10) for d in plan.batch(s, odd)]
+    assert len(set(drawn)) >= 39 and all(i % 2 for i in drawn)
+
+
+def test_a_rare_sample_comes_round_when_it_is_due():
+    # a start that never changed would draw it in every pass or in none
+    plan = Plan((), tuple(range(10)), 10, 0.0, 0)
+    gamma = [1.0] * 9 + [0.1]
+    passes = [any(d.index == 9 for d in plan.batch(step, gamma)) for step in range(910)]
+    due = [n for n, drawn in enumerate(passes) if drawn]
+    assert 97 <= len(due) <= 103  # 10 * 0.1 / 9.1 of 910 passes are 100
+    assert max(b - a for a, b in pairwise(due)) <= 18
+
+
+def test_weights_may_come_in_any_vessel_and_stay_as_they_were():
+    gamma = torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before = gamma.clone()
+    frozen = gamma.numpy().copy()
+    frozen.flags.writeable = False
+    wanted = PLAN.batch(3, gamma.tolist())
+    vessels = (gamma, gamma.requires_grad_(), gamma.float().double(), frozen, tuple(frozen))
+    assert all(PLAN.batch(3, vessel) == wanted for vessel in vessels)
+    assert torch.equal(gamma, before)
+    single = gamma.detach().float()
+    assert PLAN.batch(3, single) == PLAN.batch(3, single.tolist())
+
+
+def test_weak_places_are_filled_from_the_strong_where_all_weights_are_0():
+    for share in (0.5, 0.0, None):
+        plan = Plan((0, 1, 2, 3), (4, 5, 6), 4, share, 0)
+        drawn = [d for step in range(2) for d in plan.batch(step, [0.0] * 7)]
+        assert {d.index for d in drawn} <= {0, 1, 2, 3}
+        assert [d.key for d in drawn] == [d.key for step in range(2) for d in plan.batch(step)]
+        if share == 0.0:
+            assert sorted(d.index for d in drawn) == [0, 0, 1, 1, 2, 2, 3, 3]
+    with pytest.raises(SettingsError, match="3 weak samples .* got 0 for all"):
+        Plan((), (4, 5, 6), 4, None, 0).batch(0, [0.0] * 7)
+    assert PLAN.batch(0, [0.0] * 4 + [1e-300] + [0.0] * 15)[1].index == 4  # little is not nothing
+
+
+@pytest.mark.parametrize(
+    ("gamma", "got"),
+    [
+        ([1.0] * 19, r"at least 20 in all, got shape \(19,\)"),
+        (torch.ones(20, 1), r"got shape \(20, 1\)"),
+        (torch.tensor(1.0), r"got shape \(\)"),
+        ([1.0] * 19 + [-0.1], "got -0.1 at place 19"),
+        ([1.0, float("nan")] * 10, "got nan at place 1"),
+        (np.full(20, np.inf), "got inf at place 0"),
+    ],
+)
+def test_weights_that_are_none_are_refused(gamma, got):
+    with pytest.raises(SettingsError, match=got) as caught:
+        PLAN.batch(0, gamma)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SettingsError, match="weights want"):
+        PLAN.share(0, weights=gamma)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +256,52 @@ def test_loading_goes_on_from_any_step(images):
     assert all(
         equal(a, b) for a, b in zip(load(images, PLAN, steps=range(1, 6)), wanted[1:], strict=True)
     )
+
+
+def fading(step):
+    """Weights that are others at every step, and none at step 2."""
+    if step == 2:
+        return None
+    return torch.arange(20, dtype=torch.float64).remainder(step + 2) / (step + 1)
+
+
+def test_loading_by_weight_is_the_same_for_every_number_of_processes_and_any_start(images):
+    wanted = list(load(images, PLAN, steps=range(7), parts=2, weights=fading))
+    drawn = [[i for part in parts for i in part.index.tolist()] for parts in wanted]
+    assert drawn == [[d.index for d in PLAN.batch(s, fading(s))] for s in range(7)]
+    got = list(load(images, PLAN, steps=range(3, 7), parts=2, workers=1, weights=fading))
+    assert all(equal(a, b) for a, b in zip(got, wanted[3:], strict=True))
+    halves = [
+        next(load(images, PLAN, steps=range(5, 6), rank=rank, world=2, weights=fading))[0]
+        for rank in range(2)
+    ]
+    assert torch.cat([half.index for half in halves]).tolist() == drawn[5]
+
+
+@pytest.mark.parametrize(("workers", "parts"), [(0, 1), (0, 3), (1, 1), (1, 3), (3, 2)])
+def test_weights_are_asked_for_as_early_as_said_and_no_earlier(doubles, workers, parts):
+    asked = []
+
+    def noted(step):
+        asked.append(step)
+        return torch.ones(20, dtype=torch.float64)
+
+    steps = range(5, 25)
+    loading_now = load(
+        doubles.Numbers(), PLAN, steps=steps, parts=parts, workers=workers, weights=noted
+    )
+    assert not asked
+    for step, batches in zip(steps, loading_now, strict=True):
+        assert len(batches) == parts
+        assert max(asked) == min(step + ahead(workers, parts), steps[-1])
+    assert asked == list(steps)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_weights_of_another_data_set_are_refused(images, workers):
+    with pytest.raises(SettingsError, match=r"data set, 20 in all, got shape \(21,\)"):
+        next(load(images, PLAN, steps=range(3), workers=workers, weights=lambda _: torch.ones(21)))
+    assert not loading()
 
 
 def test_ranks_and_parts_together_are_the_batch(images):
