@@ -7,6 +7,7 @@ from torch.func import functional_call
 
 from labelmend.losses import LOSSES, make_loss
 from labelmend.weighting.central import central
+from labelmend.weighting.cosine import gradient_cosine, with_lengths
 from labelmend.weighting.gradients import exact, inner, mean_gradient, slow
 
 MODES = {"central": central, "exact": exact, "slow": slow}
@@ -88,6 +89,33 @@ def test_permuting_the_batch_permutes_the_similarities(mode, task, seed):
     again_losses, again = MODES[mode](task.part(order), task.params, task.one)
     assert near(again, found[order], mode, size(task))
     torch.testing.assert_close(again_losses, losses[order], rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(task=tasks, seed=seeds)
+def test_permuting_the_batch_permutes_lengths_and_cosines(task, seed):
+    order = torch.randperm(len(task.image), generator=torch.Generator().manual_seed(seed))
+    found = with_lengths(task.part(), task.params, task.one)
+    again = with_lengths(task.part(order), task.params, task.one)
+    for one, other in zip(found, again, strict=True):
+        assert near(other, one[order], "exact", size(task))
+    first, second = (gradient_cosine(task.part(i), task.params, task.one) for i in (..., order))
+    # Of a gradient that is nothing but rounding, so is the angle.
+    told = found[2][order] > 1e-6
+    assert near(second[told], first[order][told], "central", 1) if told.any() else True
+
+
+@settings(max_examples=25, deadline=None)
+@given(task=tasks)
+def test_a_cosine_is_the_similarity_over_both_lengths(task):
+    _, similarity, length = with_lengths(task.part(), task.params, task.one)
+    right = [mean_gradient(task.part(slice(k, k + 1)), task.params) for k in range(len(length))]
+    lengths = torch.tensor([inner(g, g) for g in right], dtype=torch.float64).sqrt()
+    assert near(length, lengths, "exact", size(task))
+    cosines = gradient_cosine(task.part(), task.params, task.one)
+    assert cosines.abs().max() <= 1
+    along = inner(task.one, task.one) ** 0.5
+    assert near(cosines * length * along, similarity, "exact", size(task))
 
 
 @modes

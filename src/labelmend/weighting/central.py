@@ -15,7 +15,6 @@ from labelmend.weighting.gradients import (
     Similarities,
     exact_or_slow,
     fitting,
-    inner,
     own_precision,
     per_sample,
 )
@@ -33,9 +32,10 @@ def central(
 ) -> tuple[Tensor, Tensor]:
     """g_kᵀ v ≈ (ℓ_k(θ + εv) - ℓ_k(θ - εv)) / 2ε with ε‖v‖ = ``step`` · ‖θ‖: a :data:`Mode`.
 
-    Two forward passes, with no more memory than one. The losses are the means of the two. The
-    trap: the step that suits fresh parameters can be 100 % wrong on trained ones, and float32
-    leaves few digits where the loss is flat, so prefer :func:`checked_central`.
+    Two forward passes, with no more memory than one, in the memory layout of the parameters: see
+    :func:`channels_last`. The losses are the means of the two. The trap: the step that suits
+    fresh parameters can be 100 % wrong on trained ones, and float32 leaves few digits where the
+    loss is flat, so prefer :func:`checked_central`.
 
     Args:
         losses_of: losses of the samples to be judged, ``(batch,)``.
@@ -57,7 +57,7 @@ def central(
         raise SettingsError(f"{reason}; use weighting.gradients.exact")
     step = _steps(params)[0] if step is None else step
     tangents = fitting(direction, params)
-    length, size = math.sqrt(inner(tangents, tangents)), math.sqrt(inner(params, params))
+    length, size = _length(tangents), _length(params)
     # A direction of zero leads nowhere: any step then gives similarities of zero.
     epsilon = step * (size or 1.0) / (length or 1.0)
     with torch.no_grad(), own_precision(params):
@@ -66,6 +66,25 @@ def central(
     losses = (ahead.double() + behind.double()) / 2
     similarity = (ahead.double() - behind.double()) / (2 * epsilon)
     return losses.to(ahead), similarity.to(ahead)
+
+
+def channels_last(params: Parameters) -> dict[str, Tensor]:
+    """The same parameters with the kernels of 2-D and 3-D convolutions channels-last in memory.
+
+    A network called with them works in that layout whatever that of its input, and on a CPU a
+    forward pass of a U-Net takes 0.8 to 0.95 of its time: :func:`central` then costs 1.6 to 1.9
+    plain forward passes in place of 2. :func:`labelmend.weighting.gradients.exact` grows slower
+    with it. The trap: losses that call ``view`` on a prediction fail; ``reshape`` works.
+
+    >>> found = channels_last({"weight": torch.zeros(4, 2, 3, 3), "bias": torch.zeros(4)})
+    >>> found["weight"].stride(), found["bias"].stride()
+    ((18, 1, 6, 2), (1,))
+    """
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return {
+        n: p.detach().to(memory_format=layouts.get(p.ndim, torch.preserve_format))
+        for n, p in params.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +202,20 @@ def along(
     )
 
 
+def _length(values: Parameters) -> float:
+    """‖values‖, by one operation for each: beside two small forward passes that counts."""
+    return math.hypot(
+        *(torch.linalg.vector_norm(v, dtype=torch.float64).item() for v in values.values())
+    )
+
+
 def _moved(params: Parameters, tangents: Parameters, by: float) -> dict[str, Tensor]:
-    return {n: torch.add(p.detach(), tangents[n], alpha=by) for n, p in params.items()}
+    # Into memory laid out like the parameter: left to itself, torch.add turns a channels-last
+    # kernel of one input channel back, and with it all that follows.
+    return {
+        n: torch.add(p.detach(), tangents[n], alpha=by, out=torch.empty_like(p.detach()))
+        for n, p in params.items()
+    }
 
 
 def _steps(params: Parameters) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""What speaks for or against a label: its gradient, its loss, or both."""
+"""What speaks for or against a label: its gradient, its loss, its fit to the prediction."""
 
 from __future__ import annotations
 
@@ -6,31 +6,59 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from labelmend.errors import unknown
+from labelmend.weighting.gradients import inner
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What a weight step found out about some weak samples.
 
+    Tensors are ``(samples,)``, or ``(samples, classes)`` where classes are judged by themselves.
+
     Attributes:
-        similarity: ``(samples,)`` g_Sᵀ H⁻¹ g_k.
-        loss: ``(samples,)`` each sample's own loss.
-        agreement: how far two halves of the strong samples want the same step, in [-1, 1].
+        similarity: g_Sᵀ H⁻¹ g_k.
+        loss: each sample's own training loss.
+        disagreement: of label and prediction, in [0, 1]; see :mod:`labelmend.weighting.fit`.
+        agreement: how far the strong samples want the same step, in [0, 1]; see
+            :func:`agreement`.
+        present: bool, whether there is a label to be usual or not: False for a class that a label
+            has not. None where all are.
     """
 
     similarity: Tensor
     loss: Tensor
+    disagreement: Tensor
     agreement: float
+    present: Tensor | None = None
+
+    def usual(self, values: Tensor) -> Tensor:
+        """The median of the values that are present, of each class; of all where none is.
+
+        To lack a class is easy, so a label that has a rare one is beside those that have it too.
+        """
+        there = torch.ones_like(values, dtype=torch.bool) if self.present is None else self.present
+        there = there | ~there.any(0)
+        return torch.where(there, values, torch.nan).nanmedian(0).values
 
 
 Evidence = Callable[[Findings], Tensor]
-"""Findings in, ``(samples,)`` out: what is above 0 speaks for the label."""
+"""Findings in, the same shape out: what is above 0 speaks for the label."""
 
 OUTLIER = 3.0
 """A loss this many robust deviations above the median is neither for nor against a label."""
+
+NEUTRAL, WRONG = 0.8, 0.6
+"""A label that fits this share as well as the median label is neither right nor wrong; wrong."""
+
+LEAST = 1 / 3
+"""Share of the similarity beside the fit, however little the strong samples agree."""
+
+DOUBTERS = 4
+"""Strong samples that are assumed to disagree, besides those there are: few prove little."""
 
 
 def from_similarity(found: Findings) -> Tensor:
@@ -39,7 +67,8 @@ def from_similarity(found: Findings) -> Tensor:
     The trap: once the strong samples are fitted, g_S is noise and so is this.
 
     >>> from torch import tensor
-    >>> from_similarity(Findings(tensor([2.0, -1.0]), tensor([0.1, 0.2]), 1.0))
+    >>> found = Findings(tensor([2.0, -1.0]), tensor([0.1, 0.2]), tensor([0.1, 0.1]), 1.0)
+    >>> from_similarity(found)
     tensor([ 2., -1.])
     """
     return found.similarity
@@ -49,57 +78,68 @@ def from_loss(found: Findings) -> Tensor:
     """How usual a label's own loss is among the weak ones, in [-1, 1].
 
     1 at the median loss or below, 0 at 3 robust deviations above it (median absolute deviation
-    times 1.4826), -1 at 6 and beyond. The trap: where most labels are bad, bad is usual; and a
+    times 1.4826), -1 at 6 and beyond. The trap: where most labels are bad, bad is usual, and a
     network that has learned a bad label by heart has no loss on it.
 
     >>> from torch import tensor, zeros
-    >>> from_loss(Findings(zeros(5), tensor([1.0, 1.0, 0.9, 1.1, 9.0]), 1.0))
+    >>> from_loss(Findings(zeros(5), tensor([1.0, 1.0, 0.9, 1.1, 9.0]), zeros(5), 1.0))
     tensor([ 1.0000,  1.0000,  1.0000,  0.7752, -1.0000])
     """
-    middle = found.loss.median()
-    spread = 1.4826 * (found.loss - middle).abs().median()
-    if spread == 0:
-        return (found.loss <= middle).to(found.loss) * 2 - 1
-    return (1 - (found.loss - middle) / (OUTLIER * spread)).clamp(-1, 1)
+    middle = found.usual(found.loss)
+    spread = 1.4826 * found.usual((found.loss - middle).abs())
+    usual = (found.loss <= middle).to(found.loss) * 2 - 1
+    scaled = (found.loss - middle) / (OUTLIER * torch.where(spread > 0, spread, 1))
+    return torch.where(spread > 0, (1 - scaled).clamp(-1, 1), usual)
+
+
+def from_fit(found: Findings) -> Tensor:
+    """How well the prediction and a label overlap, beside the median label, in [-1, 1].
+
+    1 from the median fit (one minus the disagreement) upwards, 0 at four fifths of it, -1 at
+    three fifths and below; less where even the median label fits less than half, as an
+    unlearned network's opinion. A share of the median rather than its deviations: where labels
+    are all alike, none is an outlier. The trap: where most labels are wrong in the same way, the
+    network learns that way, and they fit.
+
+    >>> from torch import tensor, zeros
+    >>> from_fit(Findings(zeros(4), zeros(4), tensor([0.1, 0.1, 0.28, 0.9]), 1.0)).round(decimals=3)
+    tensor([ 1.,  1.,  0., -1.])
+    """
+    fit = 1 - found.disagreement
+    # The upper of two middle ones: torch takes the lower, which for two labels is the bad one.
+    middle = -found.usual(-fit)
+    share = fit / torch.where(middle > 0, middle, 1)
+    return ((share - NEUTRAL) / (1 - NEUTRAL)).clamp(-1, 1) * (2 * middle).clamp(max=1)
 
 
 def from_both(found: Findings) -> Tensor:
-    """:func:`from_loss`, and the similarity for as much as it can be believed, in [-1, 1].
+    """:func:`from_fit`, and the similarity for as much as it can be believed, in [-1, 1].
 
-    The similarity, divided by its mean magnitude and kept in [-1, 1], enters with the agreement
-    of the two halves of the strong samples as its weight: where they want different steps, their
-    mean gradient is chance, and so is every similarity to it.
+    The similarity is divided by its mean magnitude and kept in [-1, 1]; its share is the
+    agreement of the strong samples but at least a third, that of the fit what is left. Where the
+    strong samples all want the same step still, the weak labels hold the network back from it
+    together, which is the one thing that a fit cannot see. The trap: without a curvature the
+    similarity is hardly better than chance, and a third of chance is worse than none.
 
-    >>> from torch import tensor
-    >>> similarity, loss = tensor([1.0, -1.0]), tensor([1.0, 1.0])
-    >>> from_both(Findings(similarity, loss, agreement=0.0))
-    tensor([1., 1.])
-    >>> from_both(Findings(similarity, loss, agreement=1.0))
-    tensor([1., 0.])
+    >>> from torch import tensor, zeros
+    >>> similarity, apart = tensor([1.0, -1.0]), tensor([0.1, 0.1])
+    >>> from_both(Findings(similarity, zeros(2), apart, agreement=0.0)).round(decimals=3)
+    tensor([1.0000, 0.3330])
+    >>> from_both(Findings(similarity, zeros(2), apart, agreement=1.0)).round(decimals=3)
+    tensor([ 1., -1.])
     """
-    share = max(0.0, found.agreement)
-    scale = found.similarity.abs().mean()
-    alike = (found.similarity / scale).clamp(-1, 1) if scale > 0 else found.similarity
-    return (from_loss(found) + share * alike) / (1 + share)
+    share = min(max(found.agreement, LEAST), 1.0)
+    scale = found.similarity.abs().mean(0)
+    alike = (found.similarity / torch.where(scale > 0, scale, 1)).clamp(-1, 1)
+    return (1 - share) * from_fit(found) + share * alike
 
 
-def cosine(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
-    """The cosine of the angle between two gradients, 0 where one of them is zero.
-
-    >>> from torch import tensor
-    >>> cosine({"w": tensor([3.0, 0.0])}, {"w": tensor([1.0, 0.0])})
-    1.0
-    """
-
-    def inner(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
-        return sum(float((left[name].double() * right[name].double()).sum()) for name in left)
-
-    lengths = math.sqrt(inner(one, one) * inner(other, other))
-    return inner(one, other) / lengths if lengths else 0.0
-
+WITHOUT_SIMILARITY = ("fit", "loss")
+"""Signals that need no gradient, and so a third of the time."""
 
 SIGNALS: Mapping[str, Evidence] = {
     "both": from_both,
+    "fit": from_fit,
     "loss": from_loss,
     "similarity": from_similarity,
 }
@@ -115,3 +155,19 @@ def evidence(name: str) -> Evidence:
     if name not in SIGNALS:
         raise unknown("signal", name, SIGNALS)
     return SIGNALS[name]
+
+
+def agreement(one: Mapping[str, Tensor], other: Mapping[str, Tensor], samples: int) -> float:
+    """How far two halves of the strong samples want the same step, in [0, 1].
+
+    The cosine of the angle between their mean gradients, 0 where they point apart or one is
+    zero, times N / (N + 4) for N samples. The trap: the halves must be of samples, not of draws;
+    a sample in both agrees with itself.
+
+    >>> from torch import tensor
+    >>> agreement({"w": tensor([3.0, 0.0])}, {"w": tensor([1.0, 0.0])}, samples=12)
+    0.75
+    """
+    lengths = math.sqrt(inner(one, one) * inner(other, other))
+    cosine = inner(one, other) / lengths if lengths else 0.0
+    return max(cosine, 0.0) * samples / (samples + DOUBTERS)

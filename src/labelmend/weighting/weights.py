@@ -1,72 +1,41 @@
-"""How much every sample counts: the update rules, and the table that remembers."""
+"""The table of how much every sample counts, and what it learned that from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from labelmend.errors import NonFiniteError, unknown
+from labelmend.errors import NonFiniteError, SettingsError, ShapeError
+from labelmend.weighting.rules import Limits, Memory, UpdateRule
 
-UpdateRule = Callable[[Tensor, Tensor, float], Tensor]
-"""``(weight, evidence, rate) -> weight``, each ``(samples,)``; the result lies in [0, 1]."""
-
-
-def plain(weight: Tensor, evidence: Tensor, rate: float) -> Tensor:
-    """γ_k ← γ_k + β g_Sᵀ H⁻¹ g_k, kept in [0, 1] (seed A, eq. 9, ¶40).
-
-    The trap: similarities have no natural scale. They grow with the size of objects and shrink
-    as the strong samples are fitted, so no rate suits a whole training.
-
-    >>> plain(torch.tensor([0.5, 0.5]), torch.tensor([1.0, -9.0]), 0.1)
-    tensor([0.6000, 0.0000])
-    """
-    return (weight + rate * evidence).clamp(0, 1)
-
-
-def normalised(weight: Tensor, evidence: Tensor, rate: float) -> Tensor:
-    """:func:`plain` with the evidence divided by its mean magnitude in this weight step.
-
-    A sample of average evidence moves by ``rate``. The trap: when no sample is like the strong
-    ones any more, noise is blown up to full size.
-
-    >>> normalised(torch.tensor([0.5, 0.5]), torch.tensor([10.0, -30.0]), 0.1)
-    tensor([0.5500, 0.3500])
-    """
-    scale = evidence.abs().mean()
-    if scale == 0:
-        return weight.clone()
-    return plain(weight, evidence / scale, rate)
-
-
-RULES: dict[str, UpdateRule] = {"normalised": normalised, "plain": plain}
-
-
-def update_rule(name: str) -> UpdateRule:
-    """The rule of a name.
-
-    >>> update_rule("plan")
-    Traceback (most recent call last):
-    labelmend.errors.SettingsError: unknown update 'plan'; did you mean 'plain'?
-    """
-    if name not in RULES:
-        raise unknown("update", name, RULES)
-    return RULES[name]
+_MEMORY = "memory/"
 
 
 @dataclass(slots=True)
 class WeightTable:
     """Every sample's weight, by its place in the data set; strong samples stay at 1.
 
+    A weight per sample is ``(samples,)``. Weights per sample and class are ``(samples, classes)``,
+    and so are evidence, similarity and loss. Samples with the same ``pool`` share one weight.
+
     Attributes:
-        weight: ``(samples,)`` float64.
-        similarity: ``(samples,)`` float64, the latest; NaN before the first.
-        loss: ``(samples,)`` float64, the sample's own loss at its latest update; NaN before.
+        weight: float64.
+        similarity: float64, the latest; NaN before the first.
+        loss: float64, the sample's own loss at its latest update; NaN before.
         updated: ``(samples,)`` int64, the training step of the latest update; -1 before.
         learns: ``(samples,)`` bool, True where the weight may change.
+        limits: what weights may be.
+        pool: ``(samples,)`` int64 from 0 on, or None where each sample is by itself.
+        memory: what the update rule remembers, tensors shaped like ``weight`` by name.
+        stands_for: ``(samples,)`` int64, whose weight is used for each sample: its own, unless
+            the table was shuffled.
+        earlier: the weights before the latest update; None before the first.
+        rounds: updates so far.
 
+    >>> from labelmend.weighting.rules import normalised
     >>> table = WeightTable.start(torch.tensor([True, False]), initial=0.5)
     >>> table.update(torch.tensor([1]), torch.tensor([2.0]), normalised, rate=0.1)
     >>> table.weight
@@ -78,26 +47,113 @@ class WeightTable:
     loss: Tensor
     updated: Tensor
     learns: Tensor
+    limits: Limits = field(default_factory=Limits)
+    pool: Tensor | None = None
+    memory: Memory = field(default_factory=dict)
+    stands_for: Tensor | None = None
+    earlier: Tensor | None = None
+    rounds: int = 0
 
     @classmethod
-    def start(cls, strong: Tensor, initial: float) -> WeightTable:
-        """A table in which weak samples begin at ``initial``; ``strong`` is ``(samples,)`` bool."""
-        weight = torch.where(strong, 1.0, initial).to(torch.float64)
+    def start(
+        cls,
+        strong: Tensor,
+        initial: float | Tensor,
+        *,
+        limits: Limits | None = None,
+        classes: int | None = None,
+        pool: Tensor | None = None,
+        shuffled: int | None = None,
+    ) -> WeightTable:
+        """A table in which weak samples begin at ``initial``.
+
+        Args:
+            strong: ``(samples,)`` bool.
+            initial: of all weak samples, or ``(samples,)``, one for each.
+            limits: by default weights from 0 to 1.
+            classes: a weight for every class of a sample, so many.
+            pool: ``(samples,)`` int64, the same number for samples that share a weight: at
+                first the mean of what each would begin at. Strong samples share none.
+            shuffled: a seed; training then uses for every learning sample the weight of another,
+                and what is gained over that is what the weights know.
+        """
+        limits = limits or Limits()
+        given = torch.as_tensor(initial, dtype=torch.float64).expand(strong.shape)
+        if pool is not None:
+            pool = _numbered(pool, ~strong)
+            given = _means(pool, given)[pool]
+        weight = torch.where(strong, 1.0, given)
+        if classes is not None:
+            weight = weight.unsqueeze(1).repeat(1, classes)
         unknown = torch.full_like(weight, torch.nan)
         never = torch.full(strong.shape, -1, dtype=torch.int64)
-        return cls(weight, unknown, unknown.clone(), never, ~strong)
+        stands_for = None if shuffled is None else _shuffle(~strong, shuffled)
+        weight[~strong] = limits.project(weight[~strong])
+        return cls(
+            weight, unknown, unknown.clone(), never, ~strong, limits, pool, stands_for=stands_for
+        )
+
+    @property
+    def overall(self) -> Tensor:
+        """``(samples,)`` one weight for every sample: the mean over its classes where it has many.
+
+        >>> WeightTable.start(torch.tensor([False]), 0.5, classes=3).overall
+        tensor([0.5000], dtype=torch.float64)
+        """
+        return _over_classes(self.weight)
+
+    @property
+    def earlier_overall(self) -> Tensor:
+        """:attr:`overall` as it was before the latest update."""
+        return self.overall if self.earlier is None else _over_classes(self.earlier)
+
+    def drawn_by(self, rounds: int) -> Tensor:
+        """``(samples,)`` the weights by which samples are drawn, as they stood after ``rounds``.
+
+        Only the latest two rounds are known: loading draws ahead of training, and what it draws
+        must not depend on how far ahead.
+
+        Raises:
+            SettingsError: for a round that is not known.
+        """
+        if rounds not in (self.rounds, self.rounds - 1):
+            raise SettingsError(
+                f"of {self.rounds} updates the latest two are known, not the weights after "
+                f"{rounds}; draw fewer steps ahead"
+            )
+        weight = self.overall if rounds == self.rounds else self.earlier_overall
+        return weight if self.stands_for is None else weight[self.stands_for]
+
+    def used(self, index: Tensor) -> Tensor:
+        """What training multiplies the samples at ``index`` with: ``(batch,)`` or by class."""
+        return self.weight[index if self.stands_for is None else self.stands_for[index]]
 
     def update(self, index: Tensor, evidence: Tensor, rule: UpdateRule, rate: float) -> None:
-        """Move the weights of the samples at ``index``, ``(updated,)``, by a rule.
+        """Move the weights of the samples at ``index`` by a rule; γ ← γ + rate · move.
+
+        Args:
+            index: ``(updated,)`` places of samples, each once; strong ones are passed over.
+            evidence: ``(updated,)`` or ``(updated, classes)``; above 0 speaks for a label.
+            rule: see :mod:`labelmend.weighting.rules`.
+            rate: β.
 
         Raises:
             NonFiniteError: when evidence is NaN or infinite; nothing has changed then.
+            ShapeError: when a sample comes twice, or evidence does not fit.
         """
-        if not torch.isfinite(evidence).all():
-            bad = index[~torch.isfinite(evidence)].tolist()
-            raise NonFiniteError(f"the evidence for samples {bad} is NaN or infinite")
-        moved = rule(self.weight[index], evidence.to(self.weight), rate)
-        self.weight[index] = torch.where(self.learns[index], moved, self.weight[index])
+        self._check(index, evidence)
+        weak = self.learns[index]
+        index, evidence = index[weak], evidence[weak].to(self.weight)
+        if self.pool is not None:
+            index, evidence = _pooled(self.pool, index, evidence)
+        rows = {name: values[index] for name, values in self.memory.items()}
+        move, rows = rule(evidence, rows)
+        blank = torch.zeros_like(self.weight)
+        kept = {n: self.memory.get(n, blank).index_copy(0, index, v) for n, v in rows.items()}
+        weight = self.weight.index_add(0, index, rate * move)
+        weight[self.learns] = self.limits.project(weight[self.learns])
+        self.memory, self.earlier, self.weight = kept, self.weight, weight
+        self.rounds += 1
 
     def note(self, index: Tensor, similarity: Tensor, loss: Tensor, step: int) -> None:
         """Remember what the latest update of the samples at ``index`` rested on, and when."""
@@ -106,13 +162,17 @@ class WeightTable:
         self.updated[index] = step
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a checkpoint must keep."""
-        return {
+        """Everything that a checkpoint must keep, as it is now."""
+        live = {
             "weight": self.weight,
             "similarity": self.similarity,
             "loss": self.loss,
             "updated": self.updated,
+            "rounds": torch.tensor(self.rounds),
+            **({} if self.earlier is None else {"earlier": self.earlier}),
+            **{_MEMORY + name: values for name, values in self.memory.items()},
         }
+        return {name: values.clone() for name, values in live.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go back to a saved :meth:`state`, to the bit."""
@@ -120,3 +180,71 @@ class WeightTable:
         self.similarity = state["similarity"].clone()
         self.loss = state["loss"].clone()
         self.updated = state["updated"].clone()
+        self.rounds = int(state.get("rounds", 0))
+        self.earlier = state["earlier"].clone() if "earlier" in state else None
+        self.memory = {
+            name.removeprefix(_MEMORY): values.clone()
+            for name, values in state.items()
+            if name.startswith(_MEMORY)
+        }
+
+    def _check(self, index: Tensor, evidence: Tensor) -> None:
+        if evidence.shape != self.weight[index].shape:
+            raise ShapeError(
+                f"evidence for {tuple(self.weight[index].shape)} weights is wanted, "
+                f"got {tuple(evidence.shape)}"
+            )
+        if len(set(index.tolist())) != len(index):
+            raise ShapeError("a sample's weight moves once per update; an index comes twice")
+        if not torch.isfinite(evidence).all():
+            bad = index[~torch.isfinite(evidence).reshape(len(index), -1).all(1)].tolist()
+            raise NonFiniteError(f"the evidence for samples {bad} is NaN or infinite")
+
+
+def _over_classes(weight: Tensor) -> Tensor:
+    return weight if weight.ndim == 1 else weight.mean(1)
+
+
+def pool_by(names: list[str], learns: Tensor) -> Tensor:
+    """``(samples,)`` int64: the same number for learning samples of the same name.
+
+    A sample without a name, and one whose weight does not learn, stays by itself.
+
+    >>> pool_by(["ann", "", "ann", "bob"], torch.tensor([True, True, True, True]))
+    tensor([0, 1, 0, 3])
+    """
+    first: dict[str, int] = {}
+    places = [
+        first.setdefault(name, place) if name and learn else place
+        for place, (name, learn) in enumerate(zip(names, learns.tolist(), strict=True))
+    ]
+    return torch.tensor(places, dtype=torch.int64)
+
+
+def _shuffle(learns: Tensor, seed: int) -> Tensor:
+    """Every place its own, those that learn in an order that only the seed decides."""
+    places = torch.nonzero(learns).flatten()
+    bits = np.random.PCG64(np.random.SeedSequence(seed)).random_raw(len(places))
+    order = torch.arange(len(learns))
+    order[places] = places[torch.from_numpy(np.argsort(bits, kind="stable"))]
+    return order
+
+
+def _numbered(pool: Tensor, learns: Tensor) -> Tensor:
+    """The same pools counted from 0, each sample that does not learn in one of its own."""
+    own = pool.max() + 1 + torch.arange(len(pool))
+    _, numbers = np.unique(torch.where(learns, pool, own).numpy(), return_inverse=True)
+    return torch.from_numpy(numbers)
+
+
+def _pooled(pool: Tensor, index: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean evidence of every pool that was judged, for each of its members."""
+    members = torch.nonzero(torch.isin(pool, pool[index])).flatten()
+    return members, _means(pool[index], evidence, len(pool))[pool[members]]
+
+
+def _means(place: Tensor, values: Tensor, length: int | None = None) -> Tensor:
+    """The mean of the values at each place, ``(length, ...)``; 0 where there are none."""
+    sums = values.new_zeros((length or len(place), *values.shape[1:]))
+    count = torch.bincount(place, minlength=len(sums)).clamp(min=1).to(values)
+    return sums.index_add(0, place, values) / count.reshape(-1, *(1,) * (values.ndim - 1))

@@ -27,3 +27,15 @@ def _slope(loss, leaves, direction):
     )
     pairs = zip(gradients, leaves, strict=True)
     return sum((g * direction[n]).sum() for g, n in pairs if g is not None)
+
+
+def angles(losses_of_each, params, direction):
+    """g_kᵀ v, ‖g_k‖ and their cosine in float64, every sample in a batch of its own."""
+    v = torch.cat([direction[n].double().flatten() for n in params])
+    found = []
+    for losses_of in losses_of_each:
+        leaves = {n: p.detach().double().requires_grad_() for n, p in params.items()}
+        g = torch.autograd.grad(losses_of(leaves).sum(), list(leaves.values()))
+        g = torch.cat([part.flatten() for part in g])
+        found.append(torch.stack([g @ v, g.norm(), g @ v / (g.norm() * v.norm())]))
+    return torch.stack(found).unbind(1)

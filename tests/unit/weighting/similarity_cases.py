@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch.func import functional_call
 
 from labelmend.losses import dice_ce
 from labelmend.networks.build import NETWORKS, build_network, size_multiple
+from labelmend.weighting.calls import call_with
 
 DEPTHS = {"basic_unet": 5}
 WORKS = [
@@ -38,9 +38,11 @@ class Case:
     def part(self, which, network=None):
         image, label, valid = self.image[which], self.label[which], self.valid[which]
         network = self.network if network is None else network
-        return lambda values: dice_ce(
-            functional_call(network, dict(values), (image,)), label, valid
-        )
+
+        def losses_of(values):
+            return dice_ce(call_with(network, values, image), label, valid)
+
+        return losses_of
 
     def each(self):
         return [self.part(slice(k, k + 1)) for k in range(self.batch)]

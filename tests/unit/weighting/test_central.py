@@ -13,6 +13,7 @@ from labelmend.weighting.central import (
     Step,
     along,
     central,
+    channels_last,
     checked_central,
     find_step,
 )
@@ -138,6 +139,42 @@ def test_a_mean_and_a_strange_direction_are_refused() -> None:
         central(lambda p: p["w"], params, params)
     with pytest.raises(ShapeError, match="only one has: v, w"):
         central(lambda p: p["w"], params, {"v": torch.ones(())})
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_it_works_in_the_memory_layout_of_the_parameters(dims: int) -> None:
+    case = Case("dynunet", dims, dtype=torch.float32, size=4)
+    layout = {2: torch.channels_last, 3: torch.channels_last_3d}.get(dims)
+    params = channels_last(case.params)
+    seen, inputs = [], []
+
+    def losses_of(values):
+        seen.append(values)
+        return case.losses_of(values)
+
+    last = [m for m in case.network.modules() if not list(m.children())][-1]
+    last.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+    direction = mean_gradient(case.losses_of, case.params)
+    inputs.clear()
+    found = central(losses_of, params, direction)[1]
+    assert len(seen) == len(inputs) == 2
+    for values in seen:
+        for name, value in values.items():
+            assert value.stride() == params[name].stride(), name
+    # From the first layer, which has one input channel, to the last.
+    assert layout is None or all(x.is_contiguous(memory_format=layout) for x in inputs)
+    assert off(found, exact(case.losses_of, case.params, direction)[1]) <= 1e-2
+
+
+def test_the_layout_changes_no_value_and_no_parameter() -> None:
+    case = Case("unet", 3, dtype=torch.float32)
+    before = {n: (p.clone(), p.stride()) for n, p in case.params.items()}
+    params = channels_last(case.params)
+    assert list(params) == list(case.params)
+    for name, value in case.params.items():
+        assert torch.equal(params[name], value) and value.stride() == before[name][1]
+        assert torch.equal(value, before[name][0])
+    assert any(params[n].stride() != v.stride() for n, v in case.params.items())
 
 
 # ---------------------------------------------------------------- the check

@@ -123,6 +123,58 @@ def test_the_rule_of_group_normalisation_is_right_for_any_part(moving, affine) -
     assert off(found, oracle.similarities(losses_of, params, direction)) <= 1e-10
 
 
+CONVOLUTIONS = [
+    (f"{name}{dims}d", dims) for name in ("conv", "conv_transpose") for dims in (1, 2, 3)
+]
+
+
+@pytest.mark.parametrize("moving", [*PARTS, ["bias"], ["weight", "bias"]])
+@pytest.mark.parametrize(("kind", "dims"), CONVOLUTIONS)
+def test_the_rule_of_convolutions_is_right_for_any_part(kind: str, dims: int, moving) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    image, fixed = draw(3, 4, *(5,) * dims), {"weight": draw(4, 4, *(3,) * dims), "bias": draw(4)}
+    params = {n: fixed[n] if n in fixed else draw(4, *(1,) * dims) for n in moving}
+    convolve = getattr(nn.functional, kind)
+
+    def losses_of(p):
+        x = image * p["x"] if "x" in p else image
+        weight, bias = (p.get(n, fixed[n]) for n in fixed)
+        by_place = convolve(x, weight, bias, 2)
+        by_name = convolve(x, weight=weight, bias=bias, padding=1)
+        without = convolve(x, weight)
+        return sum(y.tanh().flatten(1).sum(1) for y in (by_place, by_name, without))
+
+    direction = {n: draw(*p.shape) for n, p in params.items()}
+    losses, found = exact(losses_of, params, direction)
+    assert off(found, oracle.similarities(losses_of, params, direction)) <= 1e-10
+    assert torch.equal(losses, losses_of(params))
+
+
+@pytest.mark.parametrize("scales", [1, 4])
+@pytest.mark.parametrize("moving", [["weight"], ["x"], ["x", "weight"]])
+def test_the_rule_of_parametric_rectified_units_is_right_for_any_part(moving, scales) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 4, 5, 2, generator=generator, dtype=torch.float64)
+    if scales == 1:
+        x[:, :, 0] = 0  # where training takes the lower slope, and torch's forward mode the upper
+    fixed = torch.rand(scales, generator=generator, dtype=torch.float64)
+    params = {n: {"weight": fixed, "x": torch.ones(4).double()}[n] for n in moving}
+
+    def losses_of(p):
+        image = x + p["x"].view(4, 1, 1) - 1 if "x" in p else x
+        return nn.functional.prelu(image, p.get("weight", fixed)).square().sum((1, 2, 3)) + (
+            torch.prelu(image, weight=p.get("weight", fixed)).sum((1, 2, 3))
+        )
+
+    direction = {n: torch.full_like(p, 0.7) for n, p in params.items()}
+    found = gradient_similarity(losses_of, params, direction)
+    assert off(found, oracle.similarities(losses_of, params, direction)) <= 1e-10
+
+
 # ---------------------------------------------------------------- what does not fit
 
 

@@ -1,75 +1,341 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from labelmend.errors import NonFiniteError
-from labelmend.weighting.weights import RULES, WeightTable, normalised, plain
+from labelmend.errors import NonFiniteError, SettingsError, ShapeError
+from labelmend.weighting.rules import RULES, Limits, adam, centred, normalised, plain
+from labelmend.weighting.weights import WeightTable, pool_by
 
-numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20)
-
-
-@given(similarity=numbers, rate=st.floats(1e-6, 1e3), name=st.sampled_from(sorted(RULES)))
-def test_weights_stay_between_0_and_1(similarity, rate, name) -> None:
-    moved = RULES[name](torch.full((len(similarity),), 0.5), torch.tensor(similarity), rate)
-    assert ((moved >= 0) & (moved <= 1)).all()
+STRONG = torch.tensor([True, False, False, True, False, False])
+WEAK = torch.nonzero(~STRONG).flatten()
+EVERY = torch.arange(6)
 
 
-@given(similarity=numbers, seed=st.integers(0, 99), name=st.sampled_from(sorted(RULES)))
-def test_permuting_the_samples_permutes_their_weights(similarity, seed, name) -> None:
-    values = torch.tensor(similarity, dtype=torch.float64)
-    weight = torch.linspace(0, 1, len(values), dtype=torch.float64)
-    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
-    moved = RULES[name](weight, values, 0.1)[order]
-    torch.testing.assert_close(RULES[name](weight[order], values[order], 0.1), moved)
+def tensor(values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
-@given(similarity=numbers, factor=st.floats(1e-3, 1e3))
-def test_normalised_does_not_depend_on_the_scale_of_the_loss(similarity, factor) -> None:
-    values = torch.tensor(similarity, dtype=torch.float64)
-    weight = torch.full_like(values, 0.5)
-    torch.testing.assert_close(
-        normalised(weight, values, 0.1), normalised(weight, values * factor, 0.1)
-    )
+def table(initial=0.5, **options) -> WeightTable:
+    return WeightTable.start(STRONG, initial, **options)
 
 
-def test_plain_is_equation_9() -> None:
-    moved = plain(torch.tensor([0.5]), torch.tensor([0.3]), 0.1)
-    torch.testing.assert_close(moved, torch.tensor([0.53]))
+def worked(rounds: int = 3, rule=adam, **options) -> WeightTable:
+    """A table after some updates of some of its samples."""
+    found = table(**options)
+    generator = torch.Generator().manual_seed(1)
+    for number in range(rounds):
+        index = WEAK[torch.randperm(4, generator=generator)[:3]]
+        evidence = torch.randn((3, *found.weight.shape[1:]), generator=generator)
+        found.update(index, evidence, rule, 0.05)
+        found.note(index, evidence, evidence.abs(), step=10 + number)
+    return found
 
 
-def test_no_similarity_at_all_moves_nothing() -> None:
-    weight = torch.tensor([0.2, 0.8])
-    assert torch.equal(normalised(weight, torch.zeros(2), 0.1), weight)
+def same(one: WeightTable, other: WeightTable) -> None:
+    torch.testing.assert_close(one.state(), other.state(), rtol=0, atol=0, equal_nan=True)
 
 
-def _table() -> WeightTable:
-    return WeightTable.start(torch.tensor([True, False, False]), initial=0.5)
+# ---------------------------------------------------------------------- the beginning
 
 
-def test_strong_samples_stay_at_1() -> None:
-    table = _table()
-    both = torch.tensor([0, 1])
-    table.update(both, torch.tensor([-5.0, -5.0]), plain, 1.0)
-    table.note(both, torch.tensor([-5.0, -5.0]), torch.zeros(2), step=3)
-    assert table.weight.tolist() == [1.0, 0.0, 0.5]
-    assert table.updated.tolist() == [3, 3, -1]
+def test_weak_samples_begin_where_they_are_told_and_strong_ones_at_1() -> None:
+    assert table(0.3).weight.tolist() == [1, 0.3, 0.3, 1, 0.3, 0.3]
+    each = tensor([0.9, 0.1, 0.2, 0.9, 0.3, 5.0])
+    assert table(each).weight.tolist() == [1, 0.1, 0.2, 1, 0.3, 1.0]
+    assert table(each, limits=Limits(2.0)).weight.tolist() == [1, 0.1, 0.2, 1, 0.3, 2.0]
+    assert each.tolist() == [0.9, 0.1, 0.2, 0.9, 0.3, 5.0]
 
 
-def test_a_bad_number_changes_nothing() -> None:
-    table = _table()
-    with pytest.raises(NonFiniteError, match=r"samples \[2\]"):
-        table.update(torch.tensor([1, 2]), torch.tensor([1.0, torch.nan]), plain, 1.0)
-    assert table.weight.tolist() == [1.0, 0.5, 0.5]
+def test_every_class_begins_where_its_sample_does() -> None:
+    found = table(tensor([0.9, 0.1, 0.2, 0.9, 0.3, 0.4]), classes=3)
+    assert found.weight.shape == found.similarity.shape == found.loss.shape == (6, 3)
+    assert found.weight.T.tolist() == [[1, 0.1, 0.2, 1, 0.3, 0.4]] * 3
+    torch.testing.assert_close(found.overall, tensor([1, 0.1, 0.2, 1, 0.3, 0.4]))
 
 
-def test_state_comes_back_to_the_bit() -> None:
-    table = _table()
-    table.update(torch.tensor([1]), torch.tensor([0.1234567]), plain, 0.3)
-    table.note(torch.tensor([1]), torch.tensor([0.1234567]), torch.ones(1), step=1)
-    other = _table()
-    other.restore(table.state())
-    for name, value in table.state().items():
-        assert torch.equal(value.nan_to_num(-1), other.state()[name].nan_to_num(-1))
+def test_the_mean_is_in_its_band_from_the_beginning() -> None:
+    found = table(tensor([0.9, 0.1, 0.2, 0.9, 0.3, 0.4]), limits=Limits(1.0, (0.5, 0.6)))
+    torch.testing.assert_close(found.weight[WEAK], tensor([0.35, 0.45, 0.55, 0.65]))
+    assert found.weight[STRONG].tolist() == [1, 1]
+
+
+def test_nothing_is_known_before_the_first_update() -> None:
+    found = table()
+    assert found.similarity.isnan().all() and found.loss.isnan().all()
+    assert found.updated.tolist() == [-1] * 6 and found.rounds == 0 and found.earlier is None
+    assert torch.equal(found.earlier_overall, found.overall)
+
+
+# ---------------------------------------------------------------------- an update
+
+
+@pytest.mark.parametrize("classes", [None, 2])
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_strong_samples_stay_at_1_and_leave_no_mark_on_others(name, classes) -> None:
+    every, weak = table(classes=classes), table(classes=classes)
+    for number in range(3):
+        evidence = torch.randn(every.weight.shape, generator=torch.Generator().manual_seed(number))
+        every.update(EVERY, evidence, RULES[name], 0.1)
+        weak.update(WEAK, evidence[WEAK], RULES[name], 0.1)
+    assert (every.weight[STRONG] == 1).all()
+    same(every, weak)
+
+
+def test_an_update_moves_what_was_judged_and_nothing_else() -> None:
+    found = table()
+    found.update(torch.tensor([4, 1]), tensor([1.0, -2.0]), plain, 0.1)
+    torch.testing.assert_close(found.weight, tensor([1, 0.3, 0.5, 1, 0.6, 0.5]))
+    assert found.rounds == 1 and found.earlier.tolist() == [1, 0.5, 0.5, 1, 0.5, 0.5]
+    found.update(torch.tensor([2]), tensor([9.0]), plain, 0.1)
+    torch.testing.assert_close(found.weight, tensor([1, 0.3, 1.0, 1, 0.6, 0.5]))
+    assert torch.equal(found.earlier_overall, found.earlier) and found.earlier[2] == 0.5
+
+
+def test_classes_of_a_sample_move_by_themselves() -> None:
+    found = table(classes=2)
+    found.update(torch.tensor([4, 1]), tensor([[1.0, -2.0], [0.0, 3.0]]), plain, 0.1)
+    torch.testing.assert_close(found.weight[4], tensor([0.6, 0.3]))
+    torch.testing.assert_close(found.weight[1], tensor([0.5, 0.8]))
+    torch.testing.assert_close(found.overall[[1, 4]], tensor([0.65, 0.45]))
+    torch.testing.assert_close(found.earlier_overall, table().weight)
+
+
+def test_a_rule_finds_what_it_remembers_of_the_samples_at_hand() -> None:
+    found = table()
+    for number in range(4):
+        found.update(
+            WEAK[:2] if number % 2 else WEAK[1:], torch.ones(2 + (number + 1) % 2), adam, 0
+        )
+    assert found.memory["count"].tolist() == [0, 2, 4, 0, 2, 2]
+    assert (found.memory["mean"][WEAK] > 0).all() and not found.memory["mean"][STRONG].any()
+
+
+def test_a_band_moves_all_weak_weights_alike() -> None:
+    found = table(limits=Limits(1.0, (0.5, 0.5)))
+    found.update(WEAK[:1], tensor([-1.0]), plain, 0.2)
+    torch.testing.assert_close(found.weight[WEAK], tensor([0.35, 0.55, 0.55, 0.55]))
+    assert (found.weight[STRONG] == 1).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"classes": 2}, {"pool": EVERY // 2}])
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_judging_nobody_moves_nobody(name, options) -> None:
+    found, before = table(**options), table(**options)
+    shape = (0, *found.weight.shape[1:])
+    found.update(torch.zeros(0, dtype=torch.int64), torch.zeros(shape), RULES[name], 0.1)
+    assert torch.equal(found.weight, before.weight) and found.rounds == 1
+
+
+def refusals():
+    two = torch.tensor([1, 2])
+    nan, inf = float("nan"), float("inf")
+    yield two, tensor([1.0, nan]), NonFiniteError, r"samples \[2\]"
+    yield two, tensor([-inf, 1.0]), NonFiniteError, r"samples \[1\]"
+    yield torch.tensor([0, 1]), tensor([nan, 1.0]), NonFiniteError, r"samples \[0\]"
+    yield torch.tensor([1, 1]), tensor([1.0, 1.0]), ShapeError, "twice"
+    yield two, tensor([1.0, 1.0, 1.0]), ShapeError, r"\(2,\) weights is wanted, got \(3,\)"
+    yield two, tensor([[1.0], [1.0]]), ShapeError, r"got \(2, 1\)"
+
+
+@pytest.mark.parametrize(("index", "evidence", "error", "words"), list(refusals()))
+@pytest.mark.parametrize("pool", [None, EVERY // 2])
+def test_what_cannot_be_used_is_refused_and_changes_nothing(
+    index, evidence, error, words, pool
+) -> None:
+    found = worked(pool=pool)
+    before = copy.deepcopy(found)
+    with pytest.raises(error, match=words):
+        found.update(index, evidence, adam, 1.0)
+    same(found, before)
+
+
+def test_evidence_by_class_names_the_samples_where_one_class_is_bad() -> None:
+    found = worked(classes=2)
+    before = copy.deepcopy(found)
+    evidence = tensor([[1.0, 1.0], [1.0, float("nan")]])
+    with pytest.raises(NonFiniteError, match=r"samples \[4\]"):
+        found.update(torch.tensor([1, 4]), evidence, adam, 1.0)
+    with pytest.raises(ShapeError, match=r"\(2, 2\) weights is wanted, got \(2,\)"):
+        found.update(torch.tensor([1, 4]), evidence[:, 0], adam, 1.0)
+    same(found, before)
+
+
+def test_a_rule_that_fails_changes_nothing() -> None:
+    def fails(evidence, memory):
+        raise ZeroDivisionError
+
+    found = worked()
+    before = copy.deepcopy(found)
+    with pytest.raises(ZeroDivisionError):
+        found.update(WEAK, torch.ones(4), fails, 1.0)
+    same(found, before)
+
+
+def test_neither_index_nor_evidence_changes() -> None:
+    for options in ({}, {"classes": 2}, {"pool": EVERY // 2}):
+        found = table(**options)
+        evidence = torch.randn(4, *found.weight.shape[1:])
+        index, before = WEAK.clone(), evidence.clone()
+        found.update(index, evidence, normalised, 0.1)
+        assert torch.equal(index, WEAK) and torch.equal(evidence, before)
+
+
+def test_what_an_update_rested_on_is_noted() -> None:
+    found = table()
+    found.note(torch.tensor([4, 1]), torch.tensor([0.5, -0.5]), torch.tensor([2.0, 3.0]), step=7)
+    assert found.similarity[[4, 1]].tolist() == [0.5, -0.5] and found.loss[4] == 2.0
+    assert found.updated.tolist() == [-1, 7, -1, -1, 7, -1]
+    assert found.similarity[[0, 2, 3, 5]].isnan().all()
+
+
+# ---------------------------------------------------------------------- pools
+
+
+def test_those_who_share_a_weight_move_by_their_mean_evidence() -> None:
+    pool = torch.tensor([9, -4, -4, 9, 7, -4])  # any numbers will do
+    found = table(tensor([0.9, 0.1, 0.2, 0.9, 0.8, 0.3]), pool=pool)
+    torch.testing.assert_close(found.weight, tensor([1, 0.2, 0.2, 1, 0.8, 0.2]))
+    found.update(torch.tensor([1, 5, 4]), tensor([1.0, 2.0, -1.0]), plain, 0.1)
+    torch.testing.assert_close(found.weight, tensor([1, 0.35, 0.35, 1, 0.7, 0.35]))
+    found.update(torch.tensor([2]), tensor([-1.0]), plain, 0.1)
+    torch.testing.assert_close(found.weight, tensor([1, 0.25, 0.25, 1, 0.7, 0.25]))
+
+
+def test_a_strong_sample_shares_nothing_with_weak_ones_of_its_pool() -> None:
+    found = table(tensor([0.0, 0.4, 0.4, 0.0, 0.8, 0.8]), pool=torch.tensor([0, 0, 0, 0, 1, 1]))
+    torch.testing.assert_close(found.weight, tensor([1, 0.4, 0.4, 1, 0.8, 0.8]))
+    found.update(torch.tensor([0, 1]), tensor([9.0, -1.0]), plain, 0.1)
+    torch.testing.assert_close(found.weight, tensor([1, 0.3, 0.3, 1, 0.8, 0.8]))
+
+
+def test_a_pool_of_classes_shares_class_by_class() -> None:
+    found = table(classes=2, pool=torch.tensor([0, 1, 1, 3, 4, 4]))
+    found.update(torch.tensor([1, 2]), tensor([[1.0, -1.0], [3.0, -3.0]]), plain, 0.1)
+    torch.testing.assert_close(found.weight[1:3], tensor([[0.7, 0.3], [0.7, 0.3]]))
+
+
+def test_a_member_that_was_not_judged_remembers_what_its_pool_does() -> None:
+    found = table(pool=torch.tensor([0, 1, 1, 3, 1, 5]))
+    for number in range(5):
+        found.update(torch.tensor([[1, 2, 4][number % 3]]), tensor([1.0 - number]), adam, 0.1)
+    for values in (found.weight, *found.memory.values()):
+        assert len(values[[1, 2, 4]].unique()) == 1
+    assert found.memory["count"][1] == 5
+
+
+def test_samples_are_pooled_by_name() -> None:
+    learns = torch.tensor([True, True, False, True, True, True, False])
+    names = ["ann", "bob", "ann", "", "ann", "", "cyd"]
+    pool = pool_by(names, learns).tolist()
+    assert pool[0] == pool[4] and len(set(pool)) == 6
+    for less in (names[:-1], [*names, "ann"]):
+        with pytest.raises(ValueError, match="zip"):
+            pool_by(less, learns)
+
+
+# ---------------------------------------------------------------------- keeping and drawing
+
+OPTIONS = [{}, {"classes": 3}, {"pool": EVERY // 2}, {"limits": Limits(2.0, (0.4, 0.6))}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_it_goes_on_from_a_saved_state_to_the_bit(options, rounds) -> None:
+    found = worked(rounds, **options)
+    saved = found.state()
+    other = table(0.9, **options)
+    other.restore(saved)
+    same(other, found)
+    assert other.rounds == rounds and (other.earlier is None) == (rounds == 0)
+    shape = (4, *found.weight.shape[1:])
+    for one in (found, other):
+        one.update(WEAK, torch.linspace(-1, 2, 4).reshape(4, *[1] * (len(shape) - 1)).expand(shape),
+                   adam, 0.05)  # fmt: skip
+    same(other, found)
+    assert torch.equal(other.drawn_by(rounds), found.drawn_by(rounds))
+
+
+def test_a_saved_state_does_not_run_on() -> None:
+    found = worked()
+    saved = found.state()
+    before = {name: value.clone() for name, value in saved.items()}
+    other = table()
+    other.restore(saved)
+    for one in (found, other):
+        one.update(WEAK, torch.ones(4), adam, 0.05)
+        one.note(WEAK, torch.ones(4), torch.ones(4), step=99)
+    torch.testing.assert_close(saved, before, rtol=0, atol=0, equal_nan=True)
+
+
+def test_what_was_there_before_restoring_is_forgotten() -> None:
+    found = worked()
+    found.restore(table().state())
+    assert found.memory == {} and found.earlier is None and found.rounds == 0
+
+
+def test_samples_are_drawn_by_the_latest_two_rounds_and_by_no_others() -> None:
+    found, seen = table(), [table().overall]
+    for number in range(3):
+        found.update(WEAK, torch.linspace(-1, 1, 4), plain, 0.1)
+        seen.append(found.overall)
+        assert torch.equal(found.drawn_by(number), seen[number])
+        assert torch.equal(found.drawn_by(number + 1), seen[number + 1])
+        assert not torch.equal(seen[number], seen[number + 1])
+    for rounds in (1, 4):
+        with pytest.raises(SettingsError, match=f"after {rounds}"):
+            found.drawn_by(rounds)
+
+
+def test_samples_are_drawn_by_the_mean_over_their_classes() -> None:
+    found = worked(classes=3)
+    assert torch.equal(found.drawn_by(3), found.weight.mean(1))
+    assert torch.equal(found.drawn_by(2), found.earlier.mean(1))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_unshuffled_weights_are_used_as_they_are(options) -> None:
+    found = worked(**options)
+    index = torch.tensor([4, 0, 4, 2])
+    assert torch.equal(found.used(index), found.weight[index])
+
+
+def shuffled(seed, classes) -> WeightTable:
+    """Forty samples, ten of them strong, after an update."""
+    strong = torch.arange(40) % 4 == 0
+    found = WeightTable.start(strong, torch.linspace(0, 1, 40), classes=classes, shuffled=seed)
+    evidence = torch.linspace(-1, 1, 30).reshape(30, *[1] * (found.weight.ndim - 1))
+    weak = torch.nonzero(~strong).flatten()
+    found.update(weak, evidence.expand(30, *found.weight.shape[1:]), normalised, 0.1)
+    return found
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_shuffled_weights_are_those_of_other_weak_samples(classes) -> None:
+    found, every = shuffled(1, classes), torch.arange(40)
+    used, weak = found.used(every), found.learns
+    assert torch.equal(used[weak].sort(0).values, found.weight[weak].sort(0).values)
+    assert (used[~weak] == 1).all()
+    assert (used != found.weight).reshape(40, -1).any(1).sum() > 20
+    drawn = used if classes is None else used.mean(1)
+    torch.testing.assert_close(found.drawn_by(1), drawn, rtol=1e-15, atol=0)
+    assert torch.equal(shuffled(1, classes).used(every), used), "the seed decides"
+    assert not torch.equal(shuffled(2, classes).used(every), used)
+
+
+def test_shuffling_changes_what_is_used_and_not_what_is_learned() -> None:
+    same(shuffled(1, None), shuffled(None, None))
+
+
+def test_the_shuffle_is_the_same_on_every_machine() -> None:
+    found = WeightTable.start(torch.tensor([True] + [False] * 7), 0.5, shuffled=3)
+    assert found.stands_for.tolist() == [0, 1, 5, 2, 6, 7, 4, 3]
+
+
+def test_centred_moves_keep_the_mean_within_the_limits() -> None:
+    found = table()
+    for number in range(5):
+        found.update(WEAK, tensor([1.0, 2.0, 4.0, number]), centred, 0.01)
+    assert found.weight[WEAK].mean().item() == pytest.approx(0.5, abs=1e-12)

@@ -1,0 +1,134 @@
+"""A whole weight step as one call, for a training loop of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from labelmend.errors import ShapeError
+from labelmend.types import Batch, Loss
+from labelmend.weighting.calls import call_with, gauss_newton_of, losses_of
+from labelmend.weighting.choice import check_uncoupled, choose
+from labelmend.weighting.curvature import conjugate_gradients
+from labelmend.weighting.direction import trusted_gradient
+from labelmend.weighting.evidence import Findings, evidence
+from labelmend.weighting.fit import disagreement
+from labelmend.weighting.gradients import Parameters, exact_or_slow, own_precision
+from labelmend.weighting.rules import UpdateRule, plain
+from labelmend.weighting.weights import WeightTable
+
+CHUNK = 8
+"""Samples that go through the network together: no more memory than a small training step."""
+
+
+def weight_step(
+    table: WeightTable,
+    network: nn.Module,
+    loss: Loss,
+    strong: Batch,
+    weak: Batch,
+    *,
+    signal: str = "both",
+    parameters: str | Sequence[str] = "last",
+    rule: UpdateRule = plain,
+    rate: float = 0.2,
+) -> Findings:
+    """Judge doubtful labels by trusted ones, and move their weights (seed A, ¶46–67).
+
+    What ``labelmend train`` does by itself, with its defaults: the mean gradient of the strong
+    samples over the Gauss–Newton curvature of eight samples (five iterations of conjugate
+    gradients) is compared with the gradient of every weak sample, and the fit of label and
+    prediction stands beside it. The network is judged in evaluation mode; its mode, parameters,
+    gradients and buffers stay as they were.
+
+    Args:
+        table: whose weights of ``weak.index`` move.
+        network: ``image -> (batch, classes, *space)``.
+        loss: one value per sample, such as :func:`labelmend.make_loss` gives.
+        strong: a dozen samples with trusted labels, not augmented, on the network's device.
+        weak: the ones to judge, not augmented either. They are judged beside each other: thirty
+            tell more than three.
+        signal: one of :data:`labelmend.weighting.evidence.SIGNALS`.
+        parameters: what :func:`labelmend.weighting.choice.choose` takes.
+        rule: how evidence moves weights; :mod:`labelmend.weighting.rules`.
+        rate: how far the strongest evidence moves a weight.
+
+    Returns:
+        What was found of every weak sample, each tensor ``(weak,)`` on the CPU.
+
+    Raises:
+        NonFiniteError: when a loss or similarity is NaN or infinite; no weight has moved then.
+        SettingsError: for a network whose samples have no gradients of their own.
+        ShapeError: when one of the batches is empty, or a sample is twice in ``weak``.
+
+    The trap: a network that predicts nothing sensible yet can judge nothing. Train it for some
+    hundred steps first, and then judge every label several times.
+
+    >>> from labelmend import make_loss
+    >>> label = (torch.arange(8) >= torch.tensor([[2], [3], [4], [5], [6]])).long()
+    >>> image = (2.0 * label - 1).unsqueeze(1)
+    >>> label[4] = 1 - label[4]  # wrong
+    >>> samples = Batch(image, label, torch.ones_like(label, dtype=torch.bool), torch.arange(5))
+    >>> strong, weak = samples.take(slice(0, 2)), samples.take(slice(2, 5))
+    >>> network = nn.Conv1d(1, 2, 1, bias=False)
+    >>> network.load_state_dict({"weight": torch.tensor([[[-1.0]], [[1.0]]])})
+    <All keys matched successfully>
+    >>> table = WeightTable.start(samples.index < 2, initial=0.5)
+    >>> found = weight_step(table, network, make_loss("cross_entropy"), strong, weak)
+    >>> table.weight.round(decimals=1).tolist()
+    [1.0, 1.0, 0.7, 0.7, 0.3]
+    """
+    if not len(strong) or not len(weak):
+        raise ShapeError(
+            "a weight step compares weak samples with strong ones; one of them is none"
+        )
+    judge = evidence(signal)
+    was_training = network.training
+    network.eval()
+    try:
+        check_uncoupled(network)
+        params = choose(network, parameters, strong.image[:1])
+        with own_precision(params):
+            direction, alike = _direction(network, loss, strong, weak, params)
+            parts = [_judged(network, loss, part, params, direction) for part in weak.split(CHUNK)]
+    finally:
+        network.train(was_training)
+    similarity, losses, apart = torch.cat(parts, 1).cpu().double()
+    found = Findings(similarity, losses, apart, alike)
+    table.update(weak.index.cpu(), judge(found), rule, rate)
+    return found
+
+
+def _direction(
+    network: nn.Module, loss: Loss, strong: Batch, weak: Batch, params: Parameters
+) -> tuple[dict[str, Tensor], float]:
+    """H⁻¹ g_S, and how far the strong samples agree on g_S."""
+    halves = [strong.take(slice(first, None, 2)) for first in (0, 1)]
+    passes = [
+        (len(half), [losses_of(network, loss, part) for part in half.split(CHUNK)])
+        for half in halves
+    ]
+    gradient, alike = trusted_gradient(passes, params, len(strong))
+    few = slice(0, CHUNK // 2)
+    curved = strong.take(few).join(weak.take(few))
+    return conjugate_gradients(gauss_newton_of(network, params, curved))(gradient), alike
+
+
+def _judged(
+    network: nn.Module,
+    loss: Loss,
+    part: Batch,
+    params: Parameters,
+    direction: Parameters,
+) -> Tensor:
+    """Similarity, loss and disagreement of some samples, ``(3, samples)``, by one pass."""
+
+    def both(values: Parameters) -> Tensor:
+        logits = call_with(network, values, part.image)
+        return torch.cat([f(logits, part.label, part.valid) for f in (loss, disagreement)])
+
+    found = exact_or_slow(both, params, direction)
+    losses, apart = found.losses.chunk(2)
+    return torch.stack([found.similarity[: len(part)], losses, apart])
