@@ -170,7 +170,8 @@ OWN: dict[str, tuple[str, ...]] = {
 
 def settings_of(kind: str) -> list[str]:
     """The options of ``train`` that suit a kind of data."""
-    chosen = (*TINY, "weighting.every=1", "weighting.strong_samples=2", *OWN.get(kind, ()))
+    often = ("weighting.every=1", "weighting.overhead=10", "weighting.strong_samples=2")
+    chosen = (*TINY, *often, *OWN.get(kind, ()))
     return [word for each in chosen for word in ("--set", each)]
 
 

@@ -162,9 +162,25 @@ def own_network(here: Path) -> None:
     _trained(here, "--set", "network.name=torch.nn:Conv2d", *_CONVOLUTION)
 
 
+def weights(change: Callable[[str], str]) -> Callable[[Path], None]:
+    """The weights of RUN, with a change, in a file of their own."""
+
+    def write(here: Path) -> None:
+        text = (here / "RUN/weights.csv").read_text()
+        (here / "W.csv").write_text(change(text), encoding="latin-1")
+
+    return write
+
+
+def weight(value: str) -> Callable[[Path], None]:
+    """One weak label's weight replaced."""
+    return weights(lambda text: re.sub(r"(ann/s0.png,weak,s0,ann),[^,]*", rf"\1,{value}", text))
+
+
 _CONVOLUTION = ("--set", "network.arguments={kernel_size=1}")
 
 NEW_RUN = "train DATA --out NEW"
+GIVEN = f"{NEW_RUN} --set weighting.given=W.csv"
 
 MISTAKES = [
     # --- the command line itself
@@ -263,6 +279,106 @@ MISTAKES = [
     wrong("spacing that files do not say", f"{NEW_RUN} --set input.spacing=[1,1]", "input.size"),
     wrong("spectrogram of an image", f"{NEW_RUN} --set input.spectrogram=true", "spectrogram"),
     wrong("percentiles in reverse", f"{NEW_RUN} --set input.percentiles=[99,1]", "percentiles"),
+    # --- weights
+    *(
+        wrong(f"misspelt {title}", f"{NEW_RUN} --set weighting.{setting}", *words)
+        for title, setting, *words in (
+            ("signal", "signal=los", "'weighting.signal'", "'loss'"),
+            ("update", "update=adm", "'weighting.update'", "'adam'"),
+            ("curvature", "curvature=gauss", "'weighting.curvature'", "'gauss_newton'"),
+            ("choice of parameters", "parameters=decodr", "'decodr'", "'decoder'", "list"),
+            ("list of parameters", "parameters=[head]", "'[head]'", "list"),
+        )
+    ),
+    wrong(
+        "misspelt name of parameters",
+        f"""{NEW_RUN} --set 'weighting.parameters=["haed"]'""",
+        "'haed'",
+        "names are like",
+    ),
+    wrong(
+        "initial weight above the highest",
+        f"{NEW_RUN} --set weighting.initial=1.5",
+        "weighting.initial",
+        "weighting.highest",
+    ),
+    wrong("a mean weight that is no band", f"{NEW_RUN} --set weighting.mean=0.5", "list"),
+    wrong("half a band", f"{NEW_RUN} --set weighting.mean=[0.5]", "'weighting.mean'", "longer"),
+    wrong(
+        "more than a band", f"{NEW_RUN} --set weighting.mean=[0.1,0.2,0.3]", "'weighting.mean'", "2"
+    ),
+    wrong("a band upside down", f"{NEW_RUN} --set weighting.mean=[0.6,0.4]", "[0.4, 0.6]"),
+    wrong(
+        "a cosine of what has no gradient",
+        f"{NEW_RUN} --set weighting.signal=fit --set weighting.update=cosine",
+        "weighting.signal",
+        "weighting.update",
+    ),
+    wrong(
+        "held out for gradients that nobody asks for",
+        f"{NEW_RUN} --set weighting.signal=loss --set weighting.held_out=0.5",
+        "weighting.held_out",
+    ),
+    wrong(
+        "all strong labels held out",
+        f"{NEW_RUN} --set weighting.held_out=0.95",
+        "weighting.held_out",
+        "none to train on",
+    ),
+    wrong(
+        "weight steps too often for their overhead",
+        f"{NEW_RUN} --set weighting.every=2",
+        "weighting.overhead",
+        "weighting.every",
+    ),
+    wrong(
+        "a wait too short for the overhead",
+        f"{NEW_RUN} --set weighting.longest_wait=9",
+        "longest_wait is 9",
+        "weighting.overhead = ",
+    ),
+    wrong(
+        "loading further ahead than weights are known",
+        f"{NEW_RUN} --workers 20 --set weighting.use=sampler",
+        "input.workers",
+        "weighting.every = 39",
+    ),
+    wrong("no such weights", f"{GIVEN}", "W.csv"),
+    wrong("a folder for weights", f"{NEW_RUN} --set weighting.given=DATA", "DATA"),
+    spoilt(
+        "weights without their columns",
+        GIVEN,
+        weights(lambda text: text.replace("weight", "gamma", 1)),
+        "label and weight",
+    ),
+    spoilt("weights of no label", GIVEN, weights(lambda text: text.splitlines()[0]), "label"),
+    spoilt("weights in another encoding", GIVEN, weights(lambda text: text + "é"), "UTF-8"),
+    spoilt("weights with a torn row", GIVEN, weights(lambda text: text[:-9]), "W.csv", "rows"),
+    spoilt(
+        "a weight of a strange label",
+        GIVEN,
+        weights(lambda text: text.replace("ann/s0.", "ann/s99.")),
+        "labels/weak/ann/s99.png",
+        "labels/",
+    ),
+    spoilt(
+        "labels without a weight",
+        GIVEN,
+        weights(lambda text: "".join(r for r in text.splitlines(True) if "/bob/" not in r)),
+        "labels/weak/bob/s",
+        "more",
+    ),
+    spoilt(
+        "a label with two weights",
+        GIVEN,
+        weights(lambda text: text + text.splitlines(True)[-1]),
+        "several rows",
+    ),
+    spoilt("a weight out of range", GIVEN, weight("1.5"), "ann/s0.png", "from 0 to 1", "'1.5'"),
+    spoilt("a weight below 0", GIVEN, weight("-0.1"), "ann/s0.png", "'-0.1'"),
+    spoilt("a weight that is NaN", GIVEN, weight("nan"), "ann/s0.png", "'nan'"),
+    spoilt("a word for a weight", GIVEN, weight("half"), "ann/s0.png", "'half'"),
+    spoilt("no number for a weight", GIVEN, weight(""), "ann/s0.png", "''"),
     # --- going on
     wrong("--resume with other options", "train --resume RUN --steps 9", "--resume", "--out"),
     wrong("--resume with a preset", "train --resume RUN --preset pooled", "--resume"),

@@ -15,7 +15,7 @@ from labelmend.training.assembly import fit
 
 EXACT = {
     "network": {"width": 4, "depth": 2},
-    "weighting": {"start": 1, "every": 1, "strong_samples": 4},
+    "weighting": {"start": 1, "every": 1, "strong_samples": 4, "overhead": 10},
     "batch": {"size": 8},
     "augment": {"noise": 0.05},
     "precision": "64-true",
@@ -114,6 +114,59 @@ def test_two_processes_train_validate_and_resume_as_one(data, tmp_path) -> None:
     torch.testing.assert_close(
         Run.open(together).load("last").tensors["weights"]["weight"], weight, rtol=0, atol=1e-6
     )
+
+
+WAYS = {
+    "class": {"per": "class", "update": "adam"},
+    "sampler": {"use": "sampler", "update": "centred", "rate": 0.5},
+    "central": {"mode": "central", "parameters": "all", "average": 0.5, "iterations": 2},
+    "gauss_newton": {"curvature": "gauss_newton", "parameters": "last", "per": "group"},
+    "fit": {"signal": "fit", "weak_samples": 3},
+}
+
+SEVERAL = """
+import sys, torch
+from labelmend.training.assembly import fit
+from tests.system.test_processes import EXACT, WAYS
+
+if __name__ == "__main__":
+    data, out = sys.argv[1:]
+    torch.distributed.init_process_group("gloo")
+    for name, chosen in WAYS.items():
+        weighting = {**EXACT["weighting"], **chosen}
+        fit(data, f"{out}/{name}", steps=3, **{**EXACT, "weighting": weighting})
+    torch.distributed.destroy_process_group()
+"""
+
+
+def test_every_way_to_weigh_is_the_same_in_two_processes(data, tmp_path) -> None:
+    (tmp_path / "several.py").write_text(SEVERAL)
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(tmp_path / "several.py"), str(data), str(tmp_path / "two")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    for name, chosen in WAYS.items():
+        weighting = {**EXACT["weighting"], **chosen}
+        alone = fit(data, tmp_path / name, steps=3, **{**EXACT, "weighting": weighting})
+        together = Run.open(tmp_path / "two" / name)
+        one, two = alone.load("last"), together.load("last")
+        assert one.tensors["weights"]["rounds"] == 3
+        learned = one.tensors["weights"]["weight"][one.tensors["weights"]["updated"] > 0]
+        assert (learned != 0.5).all()
+        for group in ("weights", "weighing"):
+            assert one.tensors.get(group, {}).keys() == two.tensors.get(group, {}).keys()
+            for key, value in one.tensors.get(group, {}).items():
+                other = two.tensors[group][key]
+                assert torch.allclose(value, other, rtol=1e-6, atol=1e-7, equal_nan=True), key
+        for first, second in zip(alone.metrics(), together.metrics(), strict=True):
+            assert first.keys() == second.keys()
+            assert first.get("note") == second.get("note")
+            for key in first.keys() - {"seconds", "note", "kind"}:
+                assert second[key] == pytest.approx(first[key], rel=1e-6, abs=1e-9), (name, key)
 
 
 def test_what_goes_wrong_in_one_process_ends_both_with_the_same_words(make_data, tmp_path) -> None:

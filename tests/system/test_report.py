@@ -22,6 +22,7 @@ from labelmend.files.formats import Problem
 from labelmend.networks.build import build_network
 from labelmend.progress import Silent
 from labelmend.report import write_report
+from labelmend.report.gather import gather
 from labelmend.runs import Checkpoint, Run
 
 VOID = {"img", "input", "meta"}
@@ -123,7 +124,14 @@ def make_data(root: Path, kind: Kind, *, strong: int = 5, weak: int = 5) -> Path
 
 
 def make_run(
-    folder: Path, kind: Kind, *, val_share: float = 0.5, records: bool = True, **changes: object
+    folder: Path,
+    kind: Kind,
+    *,
+    val_share: float = 0.5,
+    records: bool = True,
+    given: bool = False,
+    weighing: dict[str, object] | None = None,
+    **changes: object,
 ) -> Run:
     """A run folder as a training leaves it, with a network that never learned anything."""
     small = {"network": {"width": 4, "depth": 2}, "steps": STEPS, "loss": kind.loss}
@@ -139,6 +147,11 @@ def make_run(
         "multiple": 4,
         "preparation": asdict(preparation),
     }
+    if given:
+        weak = data.of("train", "weak")
+        facts["given_weights"] = {each.id: i / len(weak) for i, each in enumerate(weak)}
+    if weighing is not None:
+        facts["weighing"] = weighing
     problem = Problem("images/<b>bad.npy", "is empty & cannot be read")
     run = Run.create(folder / "run", settings, data, facts, problems=[problem])
     if records:
@@ -158,9 +171,34 @@ def log(run: Run) -> None:
         run.log({"step": step, "kind": "train", **figures})
         if step % 20 == 0:
             weights = np.clip(weights + rng.normal(0, 0.2, len(weights)), 0, 1)
-            columns = dict.fromkeys(("weight", "similarity", "loss"), weights)
-            run.log_weights(step, columns)
+            run.log_weights(step, judged(run, weights))
+            run.log({"step": step, "kind": "weights", **said(run, step)})
             run.log({"step": step, "kind": "val", metric: 0.3 + step / 100})
+
+
+def judged(run: Run, weights: np.ndarray) -> dict[str, list[float | None]]:
+    """The columns of a weight step; where weights are shared, half of the labels were judged."""
+    chosen = run.settings.weighting
+    columns: dict[str, list[float | None]] = {}
+    columns |= dict.fromkeys(("weight", "similarity", "loss"), weights.tolist())
+    if chosen.signal in ("fit", "loss"):
+        columns["similarity"] = [None] * len(weights)
+    if chosen.per == "class":
+        for place, name in enumerate(run.data.spec.classes):
+            columns[f"weight_{name}"] = (weights * place / len(run.data.spec.classes)).tolist()
+    if chosen.per == "annotator":
+        owners = sorted({sample.annotator for sample in run.weak})
+        columns["weight"] = [float(weights[owners.index(s.annotator)]) for s in run.weak]
+        columns["loss"] = [v if i % 2 else None for i, v in enumerate(weights.tolist())]
+    return columns
+
+
+def said(run: Run, step: int) -> dict[str, object]:
+    """What a weight step says of itself."""
+    figures: dict[str, object] = {"mean_weight": 0.5}
+    if run.settings.weighting.signal in ("fit", "loss"):
+        return figures
+    return figures | {"mean_similarity": 0.1, "agreement": 10 / step, "note": "slower <way>"}
 
 
 # ---------------------------------------------------------------------- reading the page
@@ -234,7 +272,7 @@ def test_every_kind_of_run_has_every_part(name: str, tmp_path: Path) -> None:
     assert held_out >= 1
     assert len(page.all("figure", "tile")) == weak + held_out
     assert not page.all("p", "missing")
-    charts = 5 if len(kind.annotators) > 1 else 4
+    charts = 6 if len(kind.annotators) > 1 else 5
     assert len(page.all("svg")) >= charts
     assert len(page.all("figure", "chart")) == charts
     assert "Trained for 60 steps in 6 s" in page.text
@@ -286,6 +324,118 @@ def test_regression_shows_image_label_and_prediction(tmp_path: Path) -> None:
     assert len(page.all("img")) == 3 * held_out + 2 * len(page.all("div", "of2"))
     assert "PSNR" in page.text
     assert "outlines" not in page.text
+
+
+# ---------------------------------------------------------------------- how weights were learned
+
+FACTS = {"start": 20, "every": 20, "judged": 3, "rate": 0.25, "cost": 0.125}
+
+
+def learned(
+    tmp_path: Path, *, weighing: dict[str, object] | None = FACTS, **options: object
+) -> Page:
+    chosen = {name: options.pop(name) for name in tuple(options) if name != "given"}
+    page = _page(tmp_path, "2-D", weighing=weighing, weighting=chosen, **options)
+    check_sound(page)
+    return page
+
+
+def test_how_weights_were_learned_is_told(tmp_path: Path) -> None:
+    page = learned(tmp_path)
+    assert "(weighting.signal = both)" in page.text
+    assert "looked at 3 times: from step 20 on, every 20 steps, 3 of 10" in page.text
+    assert "about 12% more time than training alone" in page.text
+    assert page.text.count("slower <way>") == 1
+    assert "agreement of the strong labels" in page.text
+    assert "start 20, every 20, judged 3, rate 0.25, cost 0.125" in page.text
+
+
+def test_a_run_from_before_says_what_it_knows(tmp_path: Path) -> None:
+    page = learned(tmp_path, weighing=None)
+    assert "weighting.signal = both" not in page.text
+    assert "more time" not in page.text
+    assert "Each weak label was looked at 3 times." in page.text
+
+
+def test_weights_by_class_have_a_chart_each(tmp_path: Path) -> None:
+    page = learned(tmp_path, per="class")
+    assert "Weights by class in figures" in page.text
+    assert "Mean weight by class, rising: background 0.00, class 1 " in page.text
+    assert "background 0.00, class 1 0." in page.text
+    assert "mean over classes" in page.text.lower()
+
+
+def test_shared_weights_are_told_from_those_of_single_labels(tmp_path: Path) -> None:
+    page = learned(tmp_path, per="annotator")
+    assert "The weights of 2 annotators" in page.text
+    assert "A line per annotator" in page.text
+    assert "The weight that all labels of each annotator share" in page.text
+    assert "5 weak labels were never judged; 5 of them moved with the others." in page.text
+    assert "Weights by annotator in figures" not in page.text
+    assert len(page.all("span", "bar")) == 10
+
+
+def test_a_shuffled_run_warns_beside_the_weights_too(tmp_path: Path) -> None:
+    page = learned(tmp_path, shuffled=True)
+    assert "A sanity run" in page.text
+    assert "training used them for other labels" in page.text
+    assert page.all("span", "warned")
+
+
+def test_signals_without_gradients_have_no_agreement(tmp_path: Path) -> None:
+    page = learned(tmp_path, signal="fit")
+    assert "overlap less than is usual" in page.text
+    assert "agreement" not in page.text
+    assert "Two halves" not in page.text
+
+
+def test_weights_up_to_2_fill_their_bars(tmp_path: Path) -> None:
+    page = learned(tmp_path, highest=2.0)
+    shown = re.findall(r"weight (\d\.\d\d) of 2", page.text)
+    widths = re.findall(r'<span style="width: ([\d.]+)%', page.source)
+    assert len(shown) == len(widths) == 10
+    assert np.allclose([float(w) for w in widths], [50 * float(w) for w in shown], atol=0.3)
+    assert "near 2" in page.text
+    assert "near 1" not in page.text
+
+
+def test_given_weights_are_where_the_history_begins(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D"])
+    run = make_run(tmp_path, KINDS["2-D"], given=True)
+    found = gather(run)
+    assert found.paths.weights[0] == tuple(i / 10 for i in range(10))
+    assert found.story.weighing.began == found.paths.weights[0]
+    page = Page(write_report(run.path))
+    assert "at first 0.45 on average, as given, from 0.00 to 0.90" in page.text
+    assert "of 10 labels" in page.text
+
+
+def test_shared_and_held_weights_begin_where_training_had_them(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D"])
+    settings = {"per": "annotator", "mean": (0.7, 0.8)}
+    run = make_run(tmp_path, KINDS["2-D"], given=True, records=False, weighting=settings)
+    began = {row.sample.id: row.began for row in gather(run).rows}
+    assert len(set(began.values())) == 2
+    assert np.isclose(np.mean(list(began.values())), 0.7)
+
+
+def test_given_weights_are_drawn_without_learning(tmp_path: Path) -> None:
+    settings = {"method": "constant"}
+    page = _page(tmp_path, "2-D", weighting=settings, records=False, given=True)
+    assert "weak labels counted with 0.45 on average, as given" in page.text
+    assert "Weights given to 10 weak labels; they did not change." in page.text
+    assert "No weights were learned in this run" not in page.text
+
+
+def test_a_label_that_nobody_judged_did_not_move(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D"])
+    run = make_run(tmp_path, KINDS["2-D"], records=False)
+    first = [0.9, *[None] * (len(run.weak) - 1)]
+    run.log_weights(20, dict.fromkeys(("weight", "similarity", "loss"), first))
+    found = gather(run)
+    assert [row.looks for row in found.rows] == [1] + [0] * 9
+    assert [row.moved for row in found.rows] == [True] + [False] * 9
+    assert found.paths.weights == ((0.5,) * 10, (0.9, *(0.5,) * 9))
 
 
 # ---------------------------------------------------------------------- what can go wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 
@@ -14,7 +15,7 @@ from labelmend.errors import NonFiniteError, Stopped
 from labelmend.progress import Silent
 from labelmend.runs import Run
 from labelmend.training import reweigh, trainer, validation
-from labelmend.training.assembly import fit, parts, resume
+from labelmend.training.assembly import fit, resume, weighing
 
 from .test_resume import assert_same, remembered
 
@@ -56,8 +57,8 @@ def uninterrupted(data, tmp_path_factory, small_settings):
 @pytest.mark.parametrize(
     ("owner", "name", "after"),
     [
-        (reweigh, "exact", 1),
-        (reweigh, "exact", 4),
+        (reweigh, "exact_or_slow", 1),
+        (reweigh, "exact_or_slow", 3),
         (validation, "judge", 3),
         (trainer, "pack_optimiser", 2),
         (trainer, "scales", 8),
@@ -102,10 +103,10 @@ def test_a_second_signal_ends_at_once(data, tmp_path, small, in_child) -> None:
 
 
 def _poison(value: float, kind: str):
-    make = parts.make_loss
+    make = weighing.make_loss
 
-    def poisoned(name, task):
-        loss = make(name, task)
+    def poisoned(*args, **options):
+        loss = make(*args, **options)
 
         def of(logits, label, valid):
             losses = loss(logits, label, valid)
@@ -123,7 +124,7 @@ def _poison(value: float, kind: str):
 def test_a_bad_loss_stops_within_a_step_and_names_the_sample(
     data, tmp_path, small, monkeypatch, value
 ) -> None:
-    monkeypatch.setattr(parts, "make_loss", _poison(value, "loss"))
+    monkeypatch.setattr(weighing, "make_loss", _poison(value, "loss"))
     with pytest.raises(NonFiniteError, match=r"the loss is NaN .* step 1; samples: labels/\S+;"):
         fit(data, tmp_path / "run", steps=STEPS, **small)
     assert Run.open(tmp_path / "run").metrics() == []
@@ -132,20 +133,20 @@ def test_a_bad_loss_stops_within_a_step_and_names_the_sample(
 def test_a_bad_gradient_stops_before_it_reaches_a_parameter(
     data, tmp_path, small, monkeypatch
 ) -> None:
-    monkeypatch.setattr(parts, "make_loss", _poison(0, "gradient"))
+    monkeypatch.setattr(weighing, "make_loss", _poison(0, "gradient"))
     with pytest.raises(NonFiniteError, match="the gradient is NaN"):
         fit(data, tmp_path / "run", steps=STEPS, **small)
     assert Run.open(tmp_path / "run").metrics() == []
 
 
 def test_a_bad_similarity_changes_no_weight(data, tmp_path, small, monkeypatch) -> None:
-    exact = reweigh.exact
+    exact = reweigh.exact_or_slow
 
     def poisoned(*args):
-        loss, similarity = exact(*args)
-        return loss, similarity * float("nan")
+        found = exact(*args)
+        return dataclasses.replace(found, similarity=found.similarity * float("nan"))
 
-    monkeypatch.setattr(reweigh, "exact", poisoned)
+    monkeypatch.setattr(reweigh, "exact_or_slow", poisoned)
     with pytest.raises(NonFiniteError, match=r"weight step at step 2 .* samples: labels/weak"):
         fit(data, tmp_path / "run", steps=STEPS, **small)
 

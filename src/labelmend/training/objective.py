@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from labelmend.types import Aligner, Batch, Loss
+from labelmend.weighting.calls import call_with
 
 Networks = Mapping[str, nn.Module]
 """The networks being trained, by name; ``main`` is the one that is used afterwards."""
@@ -23,7 +23,8 @@ class Parcel:
 
     Attributes:
         batch: the samples.
-        weight: ``(batch,)`` γ, how much each label counts; 1 for strong ones.
+        weight: ``(batch,)`` γ, how much each label counts; 1 for strong ones. Or
+            ``(batch, classes)``, for a loss that is split by class.
         scale: ``(batch,)`` one over the number of samples that its term of eq. 2 averages over,
             counted over the whole step, whatever parts and processes it is divided into.
         step: optimiser steps taken so far.
@@ -78,26 +79,52 @@ class Objective:
         logits = networks["main"](parcel.batch.image)
         losses = self.judge(logits, parcel.batch)
         share = parcel.scale.to(losses)
-        total = (share * parcel.weight.to(losses) * losses).sum()
+        total = (share * _summed(parcel.weight.to(losses) * losses)).sum()
         for term in self.further:
             total = total + (share * term(networks, parcel, logits)).sum()
-        return Terms(total, losses.detach())
+        return Terms(total, _summed(losses).detach())
 
     def judge(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Each sample's loss, ``(batch,)``, against its label put in place."""
-        label, valid = batch.label, batch.valid
-        if self.align is not None:
-            moved = self.align(logits.detach(), label, valid)
-            label, valid = moved.label, moved.valid
-        return self.loss(logits, label, valid)
+        """Each sample's loss against its label put in place, shaped as the loss has it."""
+        return self.loss(logits, *self._placed(logits, batch))
 
     def losses_of(self, network: nn.Module, batch: Batch) -> LossesOf:
-        """The losses of un-mixed samples as a function of a network's parameters (for γ)."""
+        """The losses of un-mixed samples as a function of parameters: ``(batch,)``, for g_S."""
 
         def losses(params: Mapping[str, Tensor]) -> Tensor:
-            return self.judge(functional_call(network, dict(params), (batch.image,)), batch)
+            return _summed(self.judge(_predicted(network, params, batch), batch))
 
         return losses
+
+    def judged_of(self, network: nn.Module, batch: Batch, fit: Loss) -> LossesOf:
+        """What is asked of weak samples, by one pass: all losses, then all values of ``fit``.
+
+        With a loss split by class, each of them is flat over samples and classes.
+        """
+
+        def judged(params: Mapping[str, Tensor]) -> Tensor:
+            logits = _predicted(network, params, batch)
+            placed = self._placed(logits, batch)
+            both = self.loss(logits, *placed), fit(logits, *placed)
+            return torch.cat([values.flatten() for values in both])
+
+        return judged
+
+    def _placed(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Label and valid after the label was moved to where it belongs."""
+        if self.align is None:
+            return batch.label, batch.valid
+        moved = self.align(logits.detach(), batch.label, batch.valid)
+        return moved.label, moved.valid
+
+
+def _predicted(network: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    return call_with(network, params, batch.image)
+
+
+def _summed(values: Tensor) -> Tensor:
+    """``(batch,)``, the classes of a sample added up where they are kept apart."""
+    return values if values.ndim == 1 else values.sum(1)
 
 
 def scales(strong: Tensor, counts: Mapping[str, int]) -> Tensor:
@@ -114,7 +141,7 @@ def scales(strong: Tensor, counts: Mapping[str, int]) -> Tensor:
     >>> scales(torch.tensor([True, False, False]), {"strong": 1, "weak": 2})
     tensor([1.0000, 0.5000, 0.5000], dtype=torch.float64)
     """
-    of_strong = 1.0 / counts.get("all", counts.get("strong", 1))
-    of_weak = 1.0 / counts.get("all", counts.get("weak", 1))
+    of_strong = 1.0 / (counts.get("all", counts.get("strong", 0)) or 1)
+    of_weak = 1.0 / (counts.get("all", counts.get("weak", 0)) or 1)
     either = torch.tensor([of_weak, of_strong], dtype=torch.float64)
     return either[strong.long()]

@@ -54,6 +54,12 @@ class Timetable:
             tasks.append("save")
         return tasks
 
-    def weighings_before(self, step: int) -> int:
-        """How many weight steps have been taken before the one that is due at ``step``."""
-        return (step - self.weigh_start) // self.weigh_every
+    def weighings_by(self, step: int) -> int:
+        """How many weight steps are due by ``step``, that of ``step`` itself included.
+
+        >>> table = Timetable(9, 9, 9, 2, 3, None, 1, float, None, 0)
+        >>> [table.weighings_by(step) for step in range(7)]
+        [0, 0, 1, 1, 1, 2, 2]
+        """
+        since = step - self.weigh_start
+        return since // self.weigh_every + 1 if since >= 0 else 0

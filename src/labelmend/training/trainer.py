@@ -20,6 +20,7 @@ from labelmend.errors import LabelmendError, NonFiniteError, WorkerError
 from labelmend.progress import Watcher
 from labelmend.runs import Checkpoint, Run
 from labelmend.training.journal import Journal
+from labelmend.training.ledger import weight_columns, weight_rows
 from labelmend.training.objective import Objective, Parcel, Terms, scales
 from labelmend.training.processes import Processes
 from labelmend.training.reweigh import Reweigher
@@ -33,13 +34,18 @@ from labelmend.weighting.weights import WeightTable
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What is loaded: the samples, in which order, in how many parts, by how many workers."""
+    """What is loaded: the samples, in which order, in how many parts, by how many workers.
+
+    ``weigh_loss`` and ``weigh_draws`` say where weights count: both at once counts them twice.
+    """
 
     samples: SampleDataset
     plan: Plan
     parts: int
     workers: int
     timeout: float
+    weigh_loss: bool = True
+    weigh_draws: bool = False
 
 
 class _StopSeen(Exception):  # noqa: N818 - no error: it unwinds a task that a signal cut short
@@ -85,6 +91,7 @@ class Trainer:
         self.processes = Processes(fabric)
         self.progress = Progress()
         self._signals = StopRequest()
+        self._said: set[str] = set()
         self._names: dict[Tensor, str] = {
             parameter: f"{name}.{key}"
             for name, network in networks.items()
@@ -132,7 +139,16 @@ class Trainer:
             parts=self.feed.parts,
             workers=self.feed.workers,
             timeout=self.feed.timeout,
+            weights=self._drawn_by if self.feed.weigh_draws else None,
         )
+
+    def _drawn_by(self, step: int) -> Tensor:
+        """The weights that a step is drawn by: those before the latest weight step at its time.
+
+        One weight step late, because loading draws ahead; a step's draws are then the same
+        however far ahead they are made, and after a restart.
+        """
+        return self.table.drawn_by(max(self.timetable.weighings_by(step) - 1, 0))
 
     # ------------------------------------------------------------------ one step
 
@@ -172,11 +188,21 @@ class Trainer:
         return parts
 
     def _parcel(self, batch: Batch, step: int) -> Parcel:
-        scale = scales(~self.table.learns[batch.index], self.feed.plan.counts)
+        scale = scales(~self.table.learns[batch.index], self._counts(step))
         device = self.fabric.device
-        weight = self.table.weight[batch.index].to(device)
+        weight = self.table.used(batch.index).to(device)
+        if not self.feed.weigh_loss:
+            weight = torch.ones_like(weight)
         kind = next(self.plain["main"].parameters()).dtype
         return Parcel(batch.to(device, kind), weight, scale.to(device), step)
+
+    def _counts(self, step: int) -> Mapping[str, int]:
+        """Samples of each kind in a step: all strong where no weak one has weight to be drawn."""
+        plan = self.feed.plan
+        by_weight = self.feed.weigh_draws and "weak" in plan.counts
+        if by_weight and not self._drawn_by(step)[list(plan.weak)].any():
+            return {"strong": plan.size, "weak": 0}
+        return plan.counts
 
     def _forward(self, parcel: Parcel) -> Terms:
         terms = self.objective(self.networks, parcel)
@@ -223,10 +249,10 @@ class Trainer:
                 [terms.total.detach().double().cpu(), losses[strong].sum(), losses[~strong].sum()]
             )
         total, of_strong, of_weak = self.processes.add(sums.to(self.fabric.device)).tolist()
-        counts = self.feed.plan.counts
+        counts = self._counts(step - 1)
         figures = {"loss": total}
         for name, value in (("strong", of_strong), ("weak", of_weak)):
-            if name in counts:
+            if counts.get(name):
                 figures[f"loss_{name}"] = value / counts[name]
         self.journal.log(
             {"step": step, "kind": "train", **figures}
@@ -253,25 +279,19 @@ class Trainer:
         if self.reweigher is None:
             return
         step = self.progress.step
-        number = self.timetable.weighings_before(step)
-        figures = self.reweigher(self.table, number, step, self._check_stop)
-        self.journal.log({"step": step, "kind": "weights", **figures})
-        self.watcher.step(step, {"weight": figures["mean_weight"]})
-        self.journal.log_weights(step, self._columns(step))
-
-    def _columns(self, step: int) -> dict[str, list[float | None]]:
-        moved = (self.table.updated == step).tolist()
-        learns = self.table.learns.tolist()
-        places = [i for i, weak in enumerate(learns) if weak]
-        tensors = {
-            "weight": self.table.weight,
-            "similarity": self.table.similarity,
-            "loss": self.table.loss,
-        }
-        return {
-            name: [values[i].item() if moved[i] else None for i in places]
-            for name, values in tensors.items()
-        }
+        number = self.timetable.weighings_by(step) - 1
+        done = self.reweigher(self.table, number, step, self.optimiser, self._check_stop)
+        for note in done.notes:
+            kind, _, _ = note.partition(":")  # what follows are figures, new at every step
+            if kind not in self._said:
+                self._said.add(kind)
+                self.watcher.say(f"weights: {note}")
+        said = {"note": "; ".join(done.notes)} if done.notes else {}
+        self.journal.log({"step": step, "kind": "weights", **done.figures, **said})
+        self.watcher.step(step, {"weight": done.figures["mean_weight"]})
+        data = self.feed.samples.data
+        columns = weight_columns(self.table, data.samples, data.spec.classes, step)
+        self.journal.log_weights(step, columns)
 
     def _validate(self) -> None:
         if self.validator is None:
@@ -315,21 +335,13 @@ class Trainer:
         tensors = {name: dict(network.state_dict()) for name, network in self.plain.items()}
         tensors["optimiser"] = pack_optimiser(self.optimiser, self._names)
         tensors["weights"] = self.table.state()
+        if self.reweigher is not None and (state := self.reweigher.state()):
+            tensors["weighing"] = state
         return Checkpoint(self.progress.step, tensors, self.progress.to_json())
 
     def _rows(self) -> list[dict[str, object]]:
-        table, samples = self.table, self.feed.samples.data.samples
-        return [
-            {
-                "id": sample.id,
-                "weight": table.weight[place].item(),
-                "similarity": _known(table.similarity[place].item()),
-                "loss": _known(table.loss[place].item()),
-                "updated": int(table.updated[place]),
-            }
-            for place, sample in enumerate(samples)
-            if sample.split == "train"
-        ]
+        data = self.feed.samples.data
+        return weight_rows(self.table, data.samples, data.spec.classes)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Stand where a checkpoint was written."""
@@ -337,6 +349,8 @@ class Trainer:
             restore_network(network, name, checkpoint.tensors[name])
         unpack_optimiser(self.optimiser, self._names, checkpoint.tensors.get("optimiser", {}))
         self.table.restore(dict(checkpoint.tensors["weights"]))
+        if self.reweigher is not None:
+            self.reweigher.restore(checkpoint.tensors.get("weighing", {}))
         self.progress = Progress(**checkpoint.state)
         if self.processes.first:  # a kill right after the checkpoint leaves an older table
             self.run.write_weights(self._rows())

@@ -34,7 +34,13 @@ def due(step: int, **over) -> list[str]:
 
 def test_weights_move_every_tau_steps_from_the_first_update_on() -> None:
     assert [s for s in range(1, 20) if "weigh" in due(s)] == [5, 8, 11, 14, 17]
-    assert [table().weighings_before(s) for s in (5, 8, 11)] == [0, 1, 2]
+
+
+@given(start=st.integers(0, 12), every=st.integers(1, 7), step=st.integers(0, 40))
+def test_weight_steps_are_counted_as_they_fall_due(start, every, step) -> None:
+    chosen = {"steps": 60, "weigh_start": start, "weigh_every": every}
+    count = sum("weigh" in due(s, **chosen) for s in range(step + 1))
+    assert table(**chosen).weighings_by(step) == count
 
 
 def test_the_last_step_is_always_validated_and_saved() -> None:

@@ -19,14 +19,15 @@ from labelmend.networks.build import size_multiple
 from labelmend.progress import Watcher
 from labelmend.runs import Run
 from labelmend.runs.folder import refuse_occupied
+from labelmend.training.assembly.given import read_weights
 from labelmend.types import DataSet, DataSpec
 
 LARGEST_PATCH = {1: 4096, 2: 256, 3: 64}
 """Default patches are no longer than this per axis: what a small network and 8 GiB can do."""
 
 
-Rehearse = Callable[[Settings, DataSet, dict[str, Any]], None]
-"""Makes everything that settings could make impossible, and throws it away."""
+Rehearse = Callable[[Settings, DataSet, dict[str, Any]], dict[str, Any]]
+"""Makes everything that settings could make impossible; returns further facts of the run."""
 
 
 def create_run(
@@ -57,7 +58,11 @@ def create_run(
     dataset = replace(dataset, root=str(data.resolve()))
     _refuse_impossible(settings, dataset)
     facts = _facts(settings, dataset)
-    rehearse(settings, dataset, facts)
+    if settings.weighting.given is not None:
+        facts["given_weights"] = read_weights(
+            Path(settings.weighting.given), settings.weighting.highest, dataset
+        )
+    facts |= rehearse(settings, dataset, facts)
     Run.create(out, settings, dataset, facts, problems=problems)
     for note in dataset.notes:
         watcher.say(note)

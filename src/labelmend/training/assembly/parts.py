@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,11 +17,11 @@ from labelmend.data.augment import Augmentation
 from labelmend.data.dataset import SampleDataset
 from labelmend.data.prepare import Preparation
 from labelmend.data.sampling import Plan
-from labelmend.losses import make_loss
 from labelmend.networks.build import build_network, couples_samples
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import Run
-from labelmend.training.assembly.begin import loss_name
+from labelmend.training.assembly import weighing
+from labelmend.training.assembly.weighing import Schedule
 from labelmend.training.journal import Journal
 from labelmend.training.objective import Objective
 from labelmend.training.processes import Processes
@@ -30,9 +30,6 @@ from labelmend.training.schedule import Timetable, learning_rate_factor
 from labelmend.training.trainer import Feed, Trainer
 from labelmend.training.validation import Validator
 from labelmend.types import Batch, DataSet, DataSpec
-from labelmend.weighting.curvature import identity
-from labelmend.weighting.evidence import evidence
-from labelmend.weighting.weights import WeightTable, update_rule
 
 DEFAULT_STEPS = 2000
 
@@ -43,13 +40,16 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
     network = _network(settings, data.spec, facts, watcher)
     samples = _samples(settings, data, facts)
     plan = _plan(settings, data)
-    timetable = _timetable(settings, plan)
+    # From the facts: a run goes on as it began, whatever a later version would choose.
+    schedule = Schedule(**facts["weighing"]) if "weighing" in facts else None
+    timetable = _timetable(settings, plan, schedule)
     watcher.say(_summary(run, plan, timetable, network, fabric.device))
-    # The device and number type are known only after Fabric has set the network up.
-    move = functools.partial(_to_network, network)
-    objective = Objective(make_loss(loss_name(settings, data.spec), data.spec.task))
-    strong = torch.tensor([s.quality == "strong" for s in data.samples])
+    objective = Objective(weighing.loss(settings, data.spec))
     processes = Processes(fabric)
+    reweigher = None
+    if schedule is not None:
+        watcher.say(_weight_summary(schedule, len(plan.weak)))
+        reweigher = _weigh(settings, samples, schedule, objective, network, processes, facts)
     return Trainer(
         fabric,
         {"main": network},
@@ -57,24 +57,37 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
         objective,
         _feed(settings, samples, plan),
         timetable,
-        WeightTable.start(strong, settings.weighting.initial),
+        weighing.table(settings, data, facts),
         run,
         watcher,
         _journal(settings, run, processes),
-        _reweigher(settings, samples, plan, objective, network, processes, move),
-        _validator(settings, samples, facts, processes, move, fabric),
+        reweigher,
+        # The device and number type are known only after Fabric has set the network up.
+        _validator(settings, samples, facts, processes, network, fabric),
     )
 
 
-def rehearse(world: int, settings: Settings, data: DataSet, facts: Mapping[str, Any]) -> None:
-    """Make what settings could make impossible, and throw it away.
+def rehearse(
+    world: int, settings: Settings, data: DataSet, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Make what settings could make impossible, and throw it away but for the schedule.
 
     Raises:
         SettingsError: for a network, a patch or a batch that cannot be made.
     """
-    _network(settings, data.spec, facts, Silent())
+    network = _network(settings, data.spec, facts, Silent())
     _samples(settings, data, facts)
-    _plan(settings, data).check(0, world, settings.batch.accumulate)
+    plan = _plan(settings, data)
+    plan.check(0, world, settings.batch.accumulate)
+    schedule = _schedule(settings, data, plan)
+    if schedule is not None:
+        weighing.refuse_far_draws(settings, schedule)
+        image = torch.zeros(1, facts["in_channels"], *facts["patch"])
+        weighing.search(settings, network, image)
+    weights = weighing.table(settings, data, facts)
+    if settings.weighting.use != "loss":
+        plan.batch(0, weights.drawn_by(0))
+    return {} if schedule is None else {"weighing": asdict(schedule)}
 
 
 def _summary(
@@ -145,19 +158,14 @@ def _augmentation(settings: Settings, spec: DataSpec) -> Augmentation:
 
 
 def _plan(settings: Settings, data: DataSet) -> Plan:
-    strong, weak = _indices(data, "strong"), _indices(data, "weak")
+    _, strong = weighing.trusted_and_trained(settings, data)
+    weak = weighing.indices(data, "weak")
     share = settings.batch.strong_share
     if share == 1:
         weak = ()
     if share == 0:
         strong = ()
     return Plan(strong, weak, settings.batch.size, share, settings.seed)
-
-
-def _indices(data: DataSet, quality: str) -> tuple[int, ...]:
-    return tuple(
-        i for i, s in enumerate(data.samples) if s.split == "train" and s.quality == quality
-    )
 
 
 def _feed(settings: Settings, samples: SampleDataset, plan: Plan) -> Feed:
@@ -167,14 +175,38 @@ def _feed(settings: Settings, samples: SampleDataset, plan: Plan) -> Feed:
         parts=settings.batch.accumulate,
         workers=settings.input.workers,
         timeout=settings.input.timeout,
+        weigh_loss=settings.weighting.use != "sampler",
+        weigh_draws=settings.weighting.use != "loss",
     )
 
 
-def _timetable(settings: Settings, plan: Plan) -> Timetable:
-    steps = settings.steps or DEFAULT_STEPS
-    if settings.epochs is not None:
-        patches = settings.epochs * settings.input.patches
-        steps = max(1, math.ceil(patches * plan.steps_per_epoch))
+def _steps(settings: Settings, plan: Plan) -> int:
+    if settings.epochs is None:
+        return settings.steps or DEFAULT_STEPS
+    patches = settings.epochs * settings.input.patches
+    return max(1, math.ceil(patches * plan.steps_per_epoch))
+
+
+def _schedule(settings: Settings, data: DataSet, plan: Plan) -> Schedule | None:
+    """When weights are learned, or None where nothing is to be learned or from nothing."""
+    if not weighing.learned(settings, data):
+        return None
+    return weighing.schedule(settings, len(plan.weak), _steps(settings, plan))
+
+
+def _weight_summary(schedule: Schedule, weak: int) -> str:
+    """How labels are judged, in one line."""
+    wait = schedule.wait(weak)
+    first = f", at first {schedule.first}" * (schedule.first > schedule.judged)
+    return (
+        f"weights: from step {schedule.start}, every {schedule.every} steps, {schedule.judged} of "
+        f"{weak} weak labels{first}, so each once in {wait} steps; about {schedule.cost:.0%} more "
+        "time"
+    )
+
+
+def _timetable(settings: Settings, plan: Plan, schedule: Schedule | None) -> Timetable:
+    steps = _steps(settings, plan)
     tenth = max(1, math.ceil(steps / 10))
     validate_every = settings.validate_every or tenth
     chosen = settings.optimiser
@@ -188,8 +220,8 @@ def _timetable(settings: Settings, plan: Plan) -> Timetable:
         steps=steps,
         validate_every=validate_every,
         save_every=settings.save_every or validate_every,
-        weigh_start=max(settings.weighting.start, 1),
-        weigh_every=settings.weighting.every,
+        weigh_start=max(schedule.start, 1) if schedule else steps + 1,
+        weigh_every=schedule.every if schedule else 1,
         patience=settings.patience,
         keep=settings.keep,
         learning_rate=learning_rate,
@@ -204,45 +236,30 @@ def _journal(settings: Settings, run: Run, processes: Processes) -> Journal:
     return Journal(run, run.folder("tensorboard") if settings.tensorboard else None)
 
 
-def _reweigher(
+def _weigh(
     settings: Settings,
     samples: SampleDataset,
-    plan: Plan,
+    schedule: Schedule,
     objective: Objective,
     network: nn.Module,
     processes: Processes,
-    move: Any,
-) -> Reweigher | None:
-    chosen = settings.weighting
-    if chosen.method == "constant" or not plan.weak or not plan.strong:
-        return None
-    seed = settings.seed
+    facts: Mapping[str, Any],
+) -> Reweigher:
+    image = torch.zeros(1, facts["in_channels"], *facts["patch"])
+    trusted, _ = weighing.trusted_and_trained(settings, samples.data)
+    weak = weighing.indices(samples.data, "weak")
     return Reweigher(
         objective,
         network,
         samples,
-        strong=Plan(plan.strong, (), chosen.strong_samples, 1.0, _derived(seed, "trusted")),
-        weak=Plan((), plan.weak, _judged(settings, len(plan.weak)), 0.0, _derived(seed, "judged")),
+        strong=weighing.trusted_plan(settings, trusted),
+        weak=weighing.turns(settings, weak, schedule),
         chunk=settings.batch.size,
-        evidence=evidence(chosen.signal),
-        rule=update_rule(chosen.update),
-        rate=chosen.rate,
-        curvature=identity,
+        search=weighing.search(settings, network, image),
+        score=weighing.score(settings, schedule.rate),
         processes=processes,
-        move=move,
+        move=functools.partial(_to_network, network),
     )
-
-
-def _judged(settings: Settings, weak: int) -> int:
-    """How many weak samples a weight step looks at.
-
-    Judging a sample costs about as much as training on it: three forward passes in forward mode,
-    against one forward and one backward pass, which is twice as dear.
-    """
-    chosen = settings.weighting
-    trained = chosen.every * settings.batch.size
-    affordable = max(trained // 4 - chosen.strong_samples, settings.batch.size)
-    return min(chosen.weak_samples or affordable, weak)
 
 
 def _validator(
@@ -250,7 +267,7 @@ def _validator(
     samples: SampleDataset,
     facts: Mapping[str, Any],
     processes: Processes,
-    move: Any,
+    network: nn.Module,
     fabric: Fabric,
 ) -> Validator | None:
     held_out = tuple(
@@ -266,14 +283,9 @@ def _validator(
         settings.input.overlap,
         facts["multiple"],
         processes,
-        move,
+        functools.partial(_to_network, network),
         precision=fabric.autocast,
     )
-
-
-def _derived(seed: int, purpose: str) -> int:
-    """Another seed, so that the weight step's draws are not the training's."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "little") // 2
 
 
 def _to_network(network: nn.Module, thing: Batch | Tensor) -> Any:

@@ -1,0 +1,362 @@
+"""Settings become the weight step: what it looks at, how often, and what that may cost."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from labelmend.config import Settings
+from labelmend.config.sections import MOST_OVERHEAD
+from labelmend.data.sampling import Plan, ahead
+from labelmend.errors import SettingsError
+from labelmend.losses import make_loss
+from labelmend.training.assembly.begin import loss_name
+from labelmend.training.bend import Bend
+from labelmend.training.reweigh import Score, Search
+from labelmend.training.turns import Turns
+from labelmend.types import DataSet, DataSpec, Loss
+from labelmend.weighting.choice import check_uncoupled, choose
+from labelmend.weighting.direction import FadingMean
+from labelmend.weighting.evidence import WITHOUT_SIMILARITY, evidence
+from labelmend.weighting.fit import disagreement, disagreement_by_class
+from labelmend.weighting.rules import Limits, update_rule
+from labelmend.weighting.weights import WeightTable, pool_by
+
+WARMUP = 100
+LEAST_EVERY = 25
+SHARED_BY = 4
+"""Times the cost of a trusted direction that a weight step may cost: three go to looking."""
+
+REACH = 3.0
+"""How far all looks at a label together can move its weight: three times from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """What things cost, in training steps on one sample (``benchmarks/bench_similarity.py``).
+
+    Attributes:
+        gradient: of a strong sample.
+        product: an iteration of Gauss–Newton, per sample of its batch.
+        judged: a weak sample in exact mode.
+    """
+
+    gradient: float
+    product: float
+    judged: float
+
+
+_COSTS = {
+    "all": _Costs(1.0, 2.2, 1.25),
+    "decoder": _Costs(0.75, 1.5, 1.05),
+    "last": _Costs(0.5, 0.35, 0.75),
+}
+_FORWARD, _CENTRAL, _ONE_BY_ONE = 0.35, 0.75, 2.0
+_FISHER, _HESSIAN, _SCALE_SEEKING = 1.4, 2.6, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When weight steps are taken and how many weak samples each judges.
+
+    Attributes:
+        start: training steps before the first.
+        every: training steps from one to the next.
+        judged: weak samples of each.
+        first: weak samples of the first: what was saved up until then pays for more.
+        rate: step size of the weights.
+        cost: of a weight step, as a share of the training steps from one to the next.
+    """
+
+    start: int
+    every: int
+    judged: int
+    first: int
+    rate: float
+    cost: float
+
+    def wait(self, weak: int) -> int:
+        """Training steps from one look at a weak label to the next, at most."""
+        return -(-weak // self.judged) * self.every
+
+
+def schedule(settings: Settings, weak: int, steps: int) -> Schedule:
+    """When weight steps are taken, and how many weak samples fit into the overhead.
+
+    Counted in passes, which are the same on every machine and after every restart, and not in
+    seconds, which are not. The overhead is kept to, unless ``every`` and ``weak_samples`` are
+    both given.
+
+    Raises:
+        SettingsError: when overhead and longest wait, or overhead and curvature, exclude each
+            other, saying which numbers would do.
+    """
+    chosen = settings.weighting
+    start = min(WARMUP, steps // 4) if chosen.start is None else chosen.start
+    prices = _prices(settings)
+    every, judged = _rhythm(settings, prices, weak)
+    longest = chosen.longest_wait
+    if longest is not None and -(-weak // judged) * every > longest:
+        free = chosen.every is None and chosen.weak_samples is None
+        quicker = prices.within(longest, weak, -(-weak // judged)) if free else None
+        if quicker is None:
+            raise _too_long(settings, prices, weak, every, judged)
+        every, judged = quicker
+    saved = judged if chosen.weak_samples else min(prices.judged(start), weak)
+    looks = max((steps - start) / every * judged / weak, 1.0)
+    rate = chosen.rate or min(max(REACH / looks, 0.05), 0.5)
+    cost = prices.of(judged) / every / settings.batch.size
+    return Schedule(start, every, judged, max(judged, saved), rate, cost)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    """What a weight step costs, and what each training step pays for it, in samples trained on."""
+
+    fixed: float
+    each: float
+    pay: float
+
+    def of(self, judged: int) -> float:
+        """A weight step."""
+        return self.fixed + self.each * judged
+
+    def steps(self, cost: float) -> int:
+        """Training steps that pay for it."""
+        return max(1, math.ceil(cost / self.pay - _ROUNDING))
+
+    def judged(self, every: int) -> int:
+        """Weak samples that can be judged every so many training steps; below 1 where none."""
+        return math.floor((self.pay * every - self.fixed) / self.each + _ROUNDING)
+
+    def within(self, longest: int, weak: int, rounds: int) -> tuple[int, int] | None:
+        """The most weight steps, up to ``rounds``, that together look at all in so many steps.
+
+        The more samples share a trusted gradient, the cheaper each of them.
+        """
+        for number in range(rounds, 0, -1):
+            judged = -(-weak // number)
+            every = max(self.steps(self.of(judged)), min(LEAST_EVERY, longest // number))
+            if every * number <= longest:
+                return every, judged
+        return None
+
+
+_ROUNDING = 1e-9
+
+
+def _rhythm(settings: Settings, prices: _Prices, weak: int) -> tuple[int, int]:
+    """Training steps from one weight step to the next, and weak samples of each."""
+    chosen = settings.weighting
+    wanted = None if chosen.weak_samples is None else min(chosen.weak_samples, weak)
+    shared = min(max(SHARED_BY * prices.fixed, prices.of(1)), prices.of(weak))
+    cost = shared if wanted is None else prices.of(wanted)
+    every = chosen.every or max(LEAST_EVERY, prices.steps(cost))
+    judged = wanted or min(prices.judged(every), weak)
+    if judged < 1:
+        raise SettingsError(
+            f"weighting.overhead = {chosen.overhead:g} leaves no time to judge labels every "
+            f"{every} steps: set weighting.every to {prices.steps(cost)} or more, the overhead "
+            "higher, or take fewer weighting.strong_samples"
+        )
+    return every, judged
+
+
+def _too_long(
+    settings: Settings, prices: _Prices, weak: int, every: int, judged: int
+) -> SettingsError:
+    chosen = settings.weighting
+    wait = -(-weak // judged) * every
+    ways = f"let it be {wait}"
+    needed = prices.of(weak) / (chosen.longest_wait or wait) / settings.batch.size
+    needed = max(math.ceil(needed * 100) / 100, chosen.overhead)
+    if needed <= MOST_OVERHEAD:
+        without = " without weighting.every and weighting.weak_samples"
+        given = chosen.every is not None or chosen.weak_samples is not None
+        ways += f", or take weighting.overhead = {needed:g}{without * given}"
+    return SettingsError(
+        f"{judged} of {weak} weak labels per weight step, every {every} steps, leave a label "
+        f"unseen for {wait} steps, and weighting.longest_wait is {chosen.longest_wait}: {ways}"
+    )
+
+
+def refuse_far_draws(settings: Settings, schedule: Schedule) -> None:
+    """Refuse loading so far ahead that two weight steps lie between a draw and its use.
+
+    Raises:
+        SettingsError: saying how many steps there must be between weight steps.
+    """
+    far = ahead(settings.input.workers, settings.batch.accumulate)
+    if settings.weighting.use != "loss" and far > schedule.every:
+        raise SettingsError(
+            f"input.workers = {settings.input.workers} draw {far} steps ahead, which takes "
+            f"weighting.every = {far} or more where weights decide what is drawn, not "
+            f"{schedule.every}"
+        )
+
+
+def _prices(settings: Settings) -> _Prices:
+    pay = settings.weighting.overhead * settings.batch.size
+    return _Prices(_fixed_cost(settings), _cost_of_one(settings), pay)
+
+
+def _cost_of_one(settings: Settings) -> float:
+    chosen = settings.weighting
+    if chosen.signal in WITHOUT_SIMILARITY:
+        return _FORWARD
+    if chosen.update == "cosine":
+        return _ONE_BY_ONE
+    return _CENTRAL if chosen.mode == "central" else _costs(settings).judged
+
+
+def _fixed_cost(settings: Settings) -> float:
+    """Of a weight step, whatever the number of weak samples."""
+    chosen, costs = settings.weighting, _costs(settings)
+    if chosen.signal in WITHOUT_SIMILARITY:
+        return 0.0
+    strong = chosen.strong_samples
+    per_sample = {
+        "fisher": _FISHER,
+        "gauss_newton": costs.product * chosen.iterations,
+        "hessian": _HESSIAN * chosen.iterations,
+        "neumann": _HESSIAN * (chosen.iterations + _SCALE_SEEKING),
+    }.get(chosen.curvature, 0.0)
+    check = 2 * _FORWARD * strong if chosen.mode == "central" else 0.0
+    return costs.gradient * strong + per_sample * settings.batch.size + check
+
+
+def _costs(settings: Settings) -> _Costs:
+    which = settings.weighting.parameters
+    return _COSTS.get(which if isinstance(which, str) else "all", _COSTS["all"])
+
+
+# ---------------------------------------------------------------------- who takes part
+
+
+def learned(settings: Settings, data: DataSet) -> bool:
+    """Whether there are weights to be learned, and something to learn them from."""
+    wanted = settings.weighting.method != "constant" and settings.batch.strong_share != 1
+    return wanted and bool(indices(data, "weak")) and bool(indices(data, "strong"))
+
+
+def trusted_and_trained(settings: Settings, data: DataSet) -> tuple[tuple[int, ...], ...]:
+    """Places of the strong training samples that weight steps see, and that training sees.
+
+    The same ones, unless a share of the groups is held out for the weight steps.
+
+    Raises:
+        SettingsError: when holding out would leave one side without samples.
+    """
+    strong = indices(data, "strong")
+    share = settings.weighting.held_out
+    if share == 0 or not learned(settings, data):
+        return strong, strong
+    groups = sorted({data.samples[i].group for i in strong})
+    groups.sort(key=lambda group: hashlib.sha256(f"{settings.seed}/{group}".encode()).digest())
+    held = set(groups[: max(1, round(share * len(groups)))])
+    trusted = tuple(i for i in strong if data.samples[i].group in held)
+    trained = tuple(i for i in strong if data.samples[i].group not in held)
+    if not trained:
+        raise SettingsError(
+            f"weighting.held_out = {share:g} of {len(groups)} strong groups leaves none to train "
+            "on; make it smaller or 0, or label more groups"
+        )
+    return trusted, trained
+
+
+def indices(data: DataSet, quality: str) -> tuple[int, ...]:
+    """Places of the training samples of one quality."""
+    return tuple(
+        i for i, s in enumerate(data.samples) if s.split == "train" and s.quality == quality
+    )
+
+
+def table(settings: Settings, data: DataSet, facts: Mapping[str, Any]) -> WeightTable:
+    """Every sample's weight before training; only those of weak training samples learn."""
+    chosen = settings.weighting
+    learns = torch.tensor([s.quality == "weak" and s.split == "train" for s in data.samples])
+    given: Mapping[str, float] = facts.get("given_weights") or {}
+    initial = [given.get(s.id, chosen.initial) for s in data.samples]
+    pool = None
+    if chosen.per in ("annotator", "group"):
+        pool = pool_by([getattr(s, chosen.per) for s in data.samples], learns)
+    return WeightTable.start(
+        ~learns,
+        torch.tensor(initial, dtype=torch.float64),
+        limits=Limits(chosen.highest, chosen.mean),
+        classes=facts["out_channels"] if chosen.per == "class" else None,
+        pool=pool,
+        shuffled=derived(settings.seed, "shuffled") if chosen.shuffled else None,
+    )
+
+
+def loss(settings: Settings, spec: DataSpec) -> Loss:
+    """The training loss, split by class where classes have weights of their own."""
+    by_class = settings.weighting.per == "class"
+    return make_loss(loss_name(settings, spec), spec.task, by_class=by_class)
+
+
+# ---------------------------------------------------------------------- how they are judged
+
+
+def score(settings: Settings, rate: float) -> Score:
+    """How findings become moves."""
+    chosen = settings.weighting
+    default = "normalised" if chosen.signal == "similarity" else "plain"
+    rule = chosen.update or default
+    by_class = chosen.per == "class"
+    return Score(
+        disagreement_by_class if by_class else disagreement,
+        by_class,
+        evidence(chosen.signal),
+        # The cosine is a measure of likeness; what it finds moves weights as it is.
+        update_rule("plain" if rule == "cosine" else rule),
+        rate,
+    )
+
+
+def search(settings: Settings, network: nn.Module, image: Tensor) -> Search | None:
+    """How similarities are found; None where the signal asks for none.
+
+    Raises:
+        SettingsError: for a network whose samples have no gradients of their own, or a choice of
+            parameters that it has not.
+    """
+    chosen = settings.weighting
+    if chosen.signal in WITHOUT_SIMILARITY:
+        return None
+    training = network.training
+    try:
+        check_uncoupled(network.eval())
+        which = chosen.parameters if isinstance(chosen.parameters, str) else list(chosen.parameters)
+        names = tuple(choose(network, which, image))
+    finally:
+        network.train(training)
+    return Search(
+        "cosine" if chosen.update == "cosine" else chosen.mode,
+        Bend(chosen.curvature, chosen.iterations, chosen.damping),
+        names,
+        FadingMean(chosen.average),
+    )
+
+
+def trusted_plan(settings: Settings, strong: tuple[int, ...]) -> Plan:
+    """The strong samples of every weight step."""
+    many = settings.weighting.strong_samples
+    return Plan(strong, (), many, 1.0, derived(settings.seed, "trusted"))
+
+
+def turns(settings: Settings, weak: tuple[int, ...], schedule: Schedule) -> Turns:
+    """The weak samples of every weight step."""
+    return Turns(weak, schedule.judged, derived(settings.seed, "judged"), schedule.first)
+
+
+def derived(seed: int, purpose: str) -> int:
+    """Another seed, so that the weight step's draws are not the training's."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "little") // 2
