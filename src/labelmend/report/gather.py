@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,21 +11,42 @@ from pathlib import Path
 from typing import Any
 
 from labelmend.errors import DamagedError
-from labelmend.report.story import Course, Curve, Data, Judgement, Story, Weighing
+from labelmend.report.story import Course, Curve, Data, Judgement, Method, Story, Weighing
 from labelmend.runs import Run
 from labelmend.training.assembly.parts import DEFAULT_STEPS
+from labelmend.training.assembly.weighing import table as initial_weights
+from labelmend.training.assembly.weighing import trusted_and_trained
 from labelmend.types import Sample
 
 
 @dataclass(frozen=True, slots=True)
 class WeightRow:
-    """The latest weight of one weak training label; ``loss`` is ``None`` until it was judged."""
+    """The latest weight of one weak training label.
+
+    Attributes:
+        sample: the label.
+        began: its weight before the first weight step.
+        weight: the latest; the mean over classes where each has its own.
+        by_class: the latest weight of every class, in their order; empty where they share one.
+        similarity: the latest; None before the first, and where nobody asks for it.
+        loss: likewise, its own loss when it was judged.
+        looks: how often it was judged.
+        moved: whether its weight changed.
+    """
 
     sample: Sample
+    began: float
     weight: float
+    by_class: tuple[float, ...]
     similarity: float | None
     loss: float | None
-    updated: bool
+    looks: int
+    moved: bool
+
+    @property
+    def updated(self) -> bool:
+        """Whether it was judged, or moved with others that were."""
+        return self.looks > 0 or self.moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +77,18 @@ def gather(run: Run) -> Records:
     return Records(_story(run, rows, history), rows, _paths(run, rows, history))
 
 
-def columns_of(rows: Sequence[WeightRow]) -> tuple[str, dict[str, tuple[float, ...]]]:
+def classes_of(run: Run) -> tuple[str, ...]:
+    """The classes that have weights of their own, in their order; none where they share one."""
+    return run.data.spec.classes if run.settings.weighting.per == "class" else ()
+
+
+def columns_of(
+    rows: Sequence[WeightRow], per: str = "sample"
+) -> tuple[str, dict[str, tuple[float, ...]]]:
     """What to compare weights by (annotator, else group, else nothing), and the weights of each.
 
     Groups serve only where they hold several labels each on average: of single labels there is
-    nothing to compare.
+    nothing to compare. Where labels share weights, they are compared by what they share them by.
     """
     for name in ("annotator", "group"):
         parts: dict[str, list[float]] = defaultdict(list)
@@ -67,8 +96,8 @@ def columns_of(rows: Sequence[WeightRow]) -> tuple[str, dict[str, tuple[float, .
             value = getattr(row.sample, name)
             if value:
                 parts[value].append(row.weight)
-        enough = name == "annotator" or len(rows) >= 3 * len(parts)
-        if len(parts) > 1 and enough:
+        enough = len(parts) > 1 and (name == "annotator" or len(rows) >= 3 * len(parts))
+        if per == name or (enough and per not in ("annotator", "group")):
             return name, {key: tuple(values) for key, values in parts.items()}
     return "", {}
 
@@ -88,7 +117,7 @@ def _data(run: Run) -> Data:
     data = run.data
     trained = data.of("train")
     return Data(
-        strong=len(data.of("train", "strong")),
+        strong=len(trusted_and_trained(run.settings, data)[1]),
         weak=len(data.of("train", "weak")),
         groups=len({s.group for s in trained if s.group}),
         annotators=tuple(sorted({s.annotator for s in trained if s.annotator})),
@@ -128,17 +157,48 @@ def _curve(records: Iterable[Mapping[str, Any]], name: str) -> Curve:
 def _weighing(
     run: Run, rows: Sequence[WeightRow], history: Sequence[Mapping[str, Any]]
 ) -> Weighing:
-    chosen = run.settings.weighting
-    by, parts = columns_of(rows)
+    method, steps = _method(run), run.metrics("weights")
+    by, parts = columns_of(rows, method.per)
     return Weighing(
-        learned=chosen.method != "constant",
+        method,
         used=run.settings.batch.strong_share != 1,
-        initial=chosen.initial,
-        start=max(chosen.start, 1),
         rounds=len(history),
-        judged=sum(row.updated for row in rows),
+        began=tuple(row.began for row in rows),
         weights=tuple(row.weight for row in rows),
-        by_annotator=parts if by == "annotator" else {},
+        looks=tuple(row.looks for row in rows),
+        moved=tuple(row.moved for row in rows),
+        by_class={
+            name: tuple(row.by_class[place] for row in rows)
+            for place, name in enumerate(classes_of(run))
+        },
+        by=by,
+        parts=parts,
+        agreement=_curve(steps, "agreement"),
+        notes=tuple(dict.fromkeys(step["note"] for step in steps if step.get("note"))),
+    )
+
+
+def _method(run: Run) -> Method:
+    chosen, settings = run.settings.weighting, run.settings
+    # Runs from before there were such facts meant other things by some words.
+    known: Mapping[str, Any] = run.facts.get("weighing", {})
+    trusted, trained = trusted_and_trained(settings, run.data)
+    start = known.get("start", chosen.start)
+    return Method(
+        learned=chosen.method != "constant",
+        signal=chosen.signal if known else "",
+        per=chosen.per,
+        use=chosen.use,
+        apart=settings.batch.strong_share is not None,
+        highest=chosen.highest,
+        band=chosen.mean,
+        given=run.facts.get("given_weights") is not None,
+        shuffled=chosen.shuffled,
+        held_out=0 if trained == trusted else len(trusted),
+        start=None if start is None else max(start, 1),
+        every=known.get("every"),
+        judged=known.get("judged"),
+        cost=known.get("cost"),
     )
 
 
@@ -147,33 +207,58 @@ def _rows(run: Run, history: Sequence[Mapping[str, Any]]) -> tuple[WeightRow, ..
 
     The table of latest weights is written with checkpoints only; the history at every weight step.
     """
-    latest: dict[str, dict[str, float | None]] = defaultdict(dict)
+    latest: dict[str, dict[str, float]] = defaultdict(dict)
+    looks: dict[str, int] = defaultdict(int)
     for record in history:
         for name, values in record["columns"].items():
             for sample, value in zip(run.weak, values, strict=True):
                 if value is not None:
                     latest[sample.id][name] = value
-    initial = run.settings.weighting.initial
-    rows = []
-    for sample in run.data.of("train", "weak"):
-        found = latest.get(sample.id, {})
-        weight = found.get("weight")
-        rows.append(
-            WeightRow(
-                sample,
-                initial if weight is None else weight,
-                found.get("similarity"),
-                found.get("loss"),
-                weight is not None,
-            )
-        )
-    return tuple(rows)
+                    looks[sample.id] += name == "loss"
+    began = _began(run)
+    return tuple(
+        _row(sample, began[sample.id], latest[sample.id], looks[sample.id])
+        for sample in run.data.of("train", "weak")
+    )
+
+
+def _row(
+    sample: Sample, began: Mapping[str, float], latest: Mapping[str, float], looks: int
+) -> WeightRow:
+    """``began`` and ``latest`` have the names of the history's columns."""
+    now = {name: latest.get(name, value) for name, value in began.items()}
+    return WeightRow(
+        sample,
+        began["weight"],
+        now["weight"],
+        tuple(value for name, value in now.items() if name != "weight"),
+        latest.get("similarity"),
+        latest.get("loss"),
+        looks,
+        any(not math.isclose(now[name], began[name], abs_tol=1e-6) for name in now),
+    )
+
+
+def _began(run: Run) -> dict[str, dict[str, float]]:
+    """The weights of every weak label before the first weight step, as the training made them.
+
+    Given ones, shared ones and ones held in a band all begin elsewhere than the settings say.
+    """
+    table = initial_weights(run.settings, run.data, run.facts)
+    overall = table.overall.tolist()
+    names = [f"weight_{name}" for name in classes_of(run)]
+    return {
+        sample.id: {"weight": overall[place]}
+        | {name: table.weight[place, c].item() for c, name in enumerate(names)}
+        for place, sample in enumerate(run.data.samples)
+        if sample.quality == "weak"
+    }
 
 
 def _paths(run: Run, rows: Sequence[WeightRow], history: Sequence[Mapping[str, Any]]) -> Paths:
     wanted = {row.sample.id for row in rows}
     places = [i for i, sample in enumerate(run.weak) if sample.id in wanted]
-    now = [run.settings.weighting.initial] * len(places)
+    now = [row.began for row in rows]
     steps, weights = [0], [tuple(now)]
     for record in history:
         column = record["columns"]["weight"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from importlib import metadata, resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from labelmend.progress import Silent, Watcher
 from labelmend.report.gather import Records, WeightRow, gather
 from labelmend.report.legend import is_paired, make_legend
 from labelmend.report.markup import Child, Html, element, join
+from labelmend.report.phrases import count, figure, metric_name
 from labelmend.report.pictures import Painter
 from labelmend.report.predictions import MOST_JUDGED, Choice, Shown, choose
 from labelmend.report.sections import (
@@ -23,17 +24,18 @@ from labelmend.report.sections import (
     make_settings,
     make_training,
     make_verdict,
-    make_weights,
     say,
     section,
 )
 from labelmend.report.views import read_sample
-from labelmend.report.words import count, figure, metric_name
+from labelmend.report.weight_section import make_weights
 from labelmend.runs import Run, write_atomically
 from labelmend.types import Sample
 
 MOST_LABELS = 8
 """So many labels with the lowest and so many with the highest weights are shown."""
+MOST_CLASSES = 4
+"""Of no more classes than this is every weight written beside a label."""
 
 
 def write_report(
@@ -155,7 +157,7 @@ class _Maker:
         if not rows:
             text = "No weak label was judged in this run, so there is no order to show them in."
             return section("labels", title, say(text))
-        rows.sort(key=lambda row: (row.weight, row.similarity or 0.0))
+        rows.sort(key=lambda row: (row.weight, row.similarity or 0.0, -(row.loss or 0.0)))
         many = min(MOST_LABELS, (len(rows) + 1) // 2)
         parts: list[Child] = [self._switch("labels", prediction=False)]
         parts.append(element("h3", f"The {many} lowest weights" if many > 1 else "Lowest weight"))
@@ -167,16 +169,19 @@ class _Maker:
         return section("labels", title, *parts)
 
     def _weighted(self, row: WeightRow) -> Html:
+        method = self.records.story.weighing.method
         bar = element(
             "span",
-            element("span", style=f"width: {100 * row.weight:.1f}%"),
+            element("span", style=f"width: {100 * row.weight / method.highest:.1f}%"),
             class_="bar",
             aria_hidden="true",
         )
+        of = "" if method.highest == 1 else f" of {method.highest:g}"
         loss = "" if row.loss is None else f"loss {row.loss:#.3g}"
-        head = join(element("b", f"weight {row.weight:.2f}"), bar)
+        details = [row.sample.annotator, _by_class(row, self.run.data.spec.classes), loss]
+        head = join(element("b", f"weight {row.weight:.2f}{of}"), bar)
         alt = f"{row.sample.image} with the outline of {row.sample.label}"
-        return self._tile(row.sample, None, head, [row.sample.annotator, loss], alt)
+        return self._tile(row.sample, None, head, details, alt)
 
     # ------------------------------------------------------------------ predictions
 
@@ -261,6 +266,16 @@ class _Maker:
         legend = element("ul", *items, class_="legend", aria_label="Legend")
         style = "key paired" if is_paired(self.run.data.spec) else "key"
         return element("div", legend, None if self.run.data.spec.dims == 1 else box, class_=style)
+
+
+def _by_class(row: WeightRow, classes: Sequence[str]) -> str:
+    """The weights of a label's classes; of many the lowest."""
+    if not row.by_class:
+        return ""
+    pairs = sorted(zip(row.by_class, classes, strict=True), key=lambda pair: pair[0])
+    if len(pairs) > MOST_CLASSES:
+        return f"lowest: {pairs[0][1]} {pairs[0][0]:.2f}"
+    return ", ".join(f"{name} {weight:.2f}" for weight, name in pairs)
 
 
 def _explain(choice: Choice, metric: str, step: int) -> str:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labelmend.report import charts
-from labelmend.report.gather import Records, columns_of
+from labelmend.report.gather import Records
 from labelmend.report.markup import Child, Html, element, join, table
+from labelmend.report.phrases import Sentence, count, duration, figure, metric_name
 from labelmend.report.story import Course, Judgement, Story
-from labelmend.report.words import (
-    NEAR,
-    Sentence,
-    count,
-    duration,
-    figure,
-    metric_name,
-    tell,
-)
+from labelmend.report.weight_words import near_ends
+from labelmend.report.words import tell
 from labelmend.runs import Run
 
 _MARKS = {"good": "✓", "warning": "!", "unknown": "?", "fact": "·"}
@@ -91,10 +85,10 @@ def _figures(story: Story) -> Html:
             )
     cards.append(("labels", f"{data.strong} + {data.weak}", "strong + weak"))
     if weighing.rounds and weighing.weights:
-        low = sum(w <= NEAR for w in weighing.weights)
-        high = sum(w >= 1 - NEAR for w in weighing.weights)
+        highest = weighing.method.highest
+        low, high = near_ends(weighing.weights, highest)
         mean = f"{statistics.fmean(weighing.weights):.2f}"
-        cards.append(("mean weight", mean, f"{low} near 0, {high} near 1"))
+        cards.append(("mean weight", mean, f"{low} near 0, {high} near {highest:g}"))
     time = duration(course.seconds) if course.seconds else "time not recorded"
     cards.append(("steps", f"{course.steps:,}", time))
     items = [
@@ -115,7 +109,7 @@ def make_training(records: Records) -> Html:
         return section("training", "Training", say("No step has been recorded yet."))
     first = records.paths.steps[1] if len(records.paths.steps) > 1 else None
     drawn = [
-        _chart(
+        chart(
             charts.draw_losses(course, first),
             "Loss at every step (light) and smoothed over a twelfth of the training (dark); "
             "below, the learning rate. " + _losses_in_words(course),
@@ -124,7 +118,7 @@ def make_training(records: Records) -> Html:
     if len(course.held):
         step, best = course.held.best
         drawn.append(
-            _chart(
+            chart(
                 charts.draw_held_out(course),
                 f"{metric_name(course.metric)} on whole held-out images, "
                 f"{count(len(course.held), 'time')} measured: first "
@@ -148,57 +142,8 @@ def _losses_in_words(course: Course) -> str:
     return f"First to last tenth: {', '.join(parts)}." if parts else ""
 
 
-def make_weights(records: Records) -> Html:
-    """How the weights lie and how they got there."""
-    weighing, rows = records.story.weighing, records.rows
-    if not rows or not weighing.rounds or not weighing.used:
-        text = "No weights were learned in this run; the first paragraph says why."
-        return section("weights", "Weights", say(text))
-    drawn = [
-        _chart(
-            charts.draw_histogram(weighing.weights, weighing.initial),
-            f"Latest weights of {count(len(rows), 'weak label')}; all began at "
-            f"{weighing.initial:g}. {_quartiles(weighing.weights)}",
-        ),
-        _chart(
-            charts.draw_paths(records.paths),
-            "A thin line per label; the thick ones are the median and the 10 % and 90 % quantiles "
-            f"over {count(weighing.rounds, 'weight step')}.",
-        ),
-    ]
-    by, parts = columns_of(rows)
-    return section(
-        "weights", "Weights", element("div", *drawn, *_parts(by, parts), class_="charts")
-    )
-
-
-def _parts(by: str, parts: Mapping[str, Sequence[float]]) -> list[Html]:
-    """Weights by annotator or group, drawn and as a table; nothing where there is one only."""
-    if not by:
-        return []
-    order = charts.order_of(parts)
-    hidden = len(parts) - len(order)
-    more = f" {hidden} between the lowest and highest are not shown." if hidden else ""
-    text = f"A dot per label, a bar at the mean; in brackets, how many labels.{more}"
-    rows: list[list[Child]] = []
-    for name in order:
-        weights = parts[name]
-        low, high = sum(w <= NEAR for w in weights), sum(w >= 1 - NEAR for w in weights)
-        mean = f"{statistics.fmean(weights):.2f}"
-        rows.append([name, str(len(weights)), mean, str(low), str(high)])
-    head = [by, "labels", "mean weight", "near 0", "near 1"]
-    figures = table(head, rows, f"Weights by {by} in figures")
-    return [_chart(charts.draw_parts(parts, by), text), element("div", figures, class_="chart")]
-
-
-def _quartiles(weights: Sequence[float]) -> str:
-    if len(weights) < 4:
-        return ""
-    low, middle, high = statistics.quantiles(weights, n=4)
-    return f"Quartiles {low:.2f}, {middle:.2f}, {high:.2f}."
-
-
-def _chart(drawing: Html, caption: str) -> Html:
+def chart(drawing: Html, caption: str) -> Html:
+    """A drawing with its words, which those hear who do not see it."""
     picture = element("div", drawing, role="img", aria_label=caption)
     return element("figure", picture, element("figcaption", caption), class_="chart")
 
@@ -275,9 +220,18 @@ def _environment(run: Run) -> Html:
     flat: dict[str, object] = {"data": run.data.root, "run": str(run.path)}
     for key, value in run.environment.items():
         flat |= dict(value) if isinstance(value, Mapping) else {key: value}
-    flat |= {key: value for key, value in run.facts.items() if key != "preparation"}
+    facts = {key: value for key, value in run.facts.items() if key != "preparation"}
+    if "given_weights" in facts:
+        facts["given_weights"] = f"of {count(len(facts['given_weights']), 'label')}"
+    for key, value in facts.items():
+        flat[key] = _inline(value) if isinstance(value, Mapping) else value
     rows: list[list[Child]] = [[key, _plain(value)] for key, value in flat.items()]
     return table(["what", "value"], rows, "Where and on what the run began")
+
+
+def _inline(values: Mapping[str, Any]) -> str:
+    figures = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in values.items()}
+    return ", ".join(f"{key} {value}" for key, value in figures.items())
 
 
 def _left_out(run: Run) -> Html | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,9 @@ class Curve:
 class Data:
     """What was trained on and what was kept aside.
 
-    ``strong`` and ``weak`` count the labels of the training split, ``groups`` and ``annotators``
-    are theirs; ``held_out`` is the number of strong labels in ``val`` and ``test``.
+    ``strong`` and ``weak`` count the labels that were trained on, ``groups`` and ``annotators``
+    are those of the training split; ``held_out`` is the number of strong labels in ``val`` and
+    ``test``.
     """
 
     strong: int
@@ -70,21 +72,81 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
+class Method:
+    """How weights were to be learned and used, as settings and facts of the run have it.
+
+    Attributes:
+        learned: False for constant weights.
+        signal: what speaks for a label; empty where an older run meant another thing by it.
+        per: what has a weight of its own: ``sample``, ``class``, ``annotator`` or ``group``.
+        use: where weights count: ``loss``, ``sampler`` or ``both``.
+        apart: whether strong and weak labels have places of their own in every batch.
+        highest: the largest weight.
+        band: in which the mean of all weights is held.
+        given: whether initial weights came from a file.
+        shuffled: whether training used the weights in another order.
+        held_out: strong labels that weight steps saw and training did not.
+        start: the step of the first weight step, and ``every`` how many steps later the next.
+        judged: weak labels looked at in every weight step.
+        cost: of all weight steps, as a share of training.
+    """
+
+    learned: bool = True
+    signal: str = ""
+    per: str = "sample"
+    use: str = "loss"
+    apart: bool = True
+    highest: float = 1.0
+    band: tuple[float, float] | None = None
+    given: bool = False
+    shuffled: bool = False
+    held_out: int = 0
+    start: int | None = None
+    every: int | None = None
+    judged: int | None = None
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Weighing:
     """What the weights of the weak training labels did.
 
-    ``weights`` are the latest ones; ``judged`` counts the labels that were updated at least once;
-    ``rounds`` the weight steps. ``used`` says whether weak labels were trained on at all.
+    Attributes:
+        method: how they were learned.
+        used: whether weak labels were trained on at all.
+        rounds: weight steps.
+        began: the weight of every label before the first of them.
+        weights: the latest one; the mean over classes where each has its own.
+        looks: how often each label was judged.
+        moved: whether its weight changed, which takes no look where weights are shared.
+        by_class: the latest weights of every class, where each has its own.
+        parts: the latest weights of every annotator, or group, and ``by`` which of the two.
+        agreement: how far two halves of the strong labels wanted the same step.
+        notes: what weight steps said of themselves.
     """
 
-    learned: bool
+    method: Method
     used: bool
-    initial: float
-    start: int
     rounds: int = 0
-    judged: int = 0
+    began: tuple[float, ...] = ()
     weights: tuple[float, ...] = ()
-    by_annotator: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    looks: tuple[int, ...] = ()
+    moved: tuple[bool, ...] = ()
+    by_class: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    by: str = ""
+    parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    agreement: Curve = Curve()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pooled(self) -> bool:
+        """Whether labels share weights."""
+        return self.method.per in ("annotator", "group")
+
+    @property
+    def all_weights(self) -> tuple[float, ...]:
+        """All weights there are: of labels, or of their classes one after the other."""
+        return tuple(chain(*self.by_class.values())) or self.weights
 
 
 @dataclass(frozen=True, slots=True)

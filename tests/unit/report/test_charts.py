@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from labelmend.report import charts
+from labelmend.report import charts, weight_charts
 from labelmend.report.gather import Paths
 from labelmend.report.story import Course, Curve
 
@@ -26,15 +26,21 @@ COURSE = Course(
 )
 
 
+PARTS = {"<ann>": [0.1, 0.2], "$b$": [0.9]}
+
+
 def drawn() -> dict[str, str]:
     weights = np.random.default_rng(0).random((4, 30))
     paths = Paths((0, 10, 20, 30), tuple(tuple(row) for row in weights.tolist()))
     return {
         "losses": charts.draw_losses(COURSE, 10),
         "held": charts.draw_held_out(COURSE),
-        "histogram": charts.draw_histogram(weights[-1].tolist(), 0.5),
-        "paths": charts.draw_paths(paths),
-        "parts": charts.draw_parts({"<ann>": [0.1, 0.2], "$b$": [0.9]}, "annotator"),
+        "histogram": weight_charts.draw_histogram(weights[-1].tolist(), [0.5] * 30, 1.0),
+        "classes": weight_charts.draw_classes({"<a>": [0.1, 0.2], "b": [0.9, 2.0]}, 2.0),
+        "paths": weight_charts.draw_paths(paths, 1.0),
+        "parts": weight_charts.draw_parts(PARTS, "annotator", 1.0),
+        "shared": weight_charts.draw_shared(PARTS, "annotator", 1.0),
+        "agreement": weight_charts.draw_agreement(FALLING),
     }
 
 
@@ -60,9 +66,11 @@ def test_every_reference_has_its_target() -> None:
 
 
 def test_names_are_text_not_markup_or_formulas() -> None:
-    text = drawn()["parts"]
-    assert "&lt;ann&gt;" in text
-    assert "$b$" in text
+    for name in ("parts", "shared"):
+        text = drawn()[name]
+        assert "&lt;ann&gt;" in text
+        assert "$b$" in text
+    assert "&lt;a&gt;" in drawn()["classes"]
 
 
 def test_the_same_run_draws_the_same_chart() -> None:
@@ -75,14 +83,6 @@ def test_smoothing_keeps_a_line_and_calms_noise() -> None:
     noise = np.random.default_rng(0).normal(size=1000)
     rough = Curve(tuple(range(1000)), tuple(noise.tolist()))
     assert charts.smoothed(rough)[1].std() < 0.3 * noise.std()
-
-
-def test_of_many_parts_the_extremes_are_shown() -> None:
-    parts = {f"g{i:03}": [i / 100] for i in range(100)}
-    order = charts.order_of(parts)
-    assert len(order) == charts.MOST_ROWS
-    assert (order[0], order[-1]) == ("g000", "g099")
-    assert charts.order_of({"b": [0.2], "a": [0.1]}) == ["a", "b"]
 
 
 def test_a_pooled_run_and_a_single_validation_can_be_drawn() -> None:

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from labelmend.report.story import Course, Curve, Data, Judgement, Story, Weighing
-from labelmend.report.words import count, duration, figure, metric_name, tell, trend
+from labelmend.report.phrases import count, duration, figure, metric_name
+from labelmend.report.story import Course, Curve, Data, Judgement, Method, Story, Weighing
+from labelmend.report.trends import trend
+from labelmend.report.words import tell
 
 DATA = Data(strong=8, weak=40, groups=20, annotators=(), held_out={"val": 6, "test": 0})
 
@@ -30,7 +32,13 @@ COURSE = Course(
 )
 SPREAD = tuple(i / 39 for i in range(40))
 WEIGHING = Weighing(
-    learned=True, used=True, initial=0.5, start=20, rounds=5, judged=40, weights=SPREAD
+    Method(),
+    used=True,
+    rounds=5,
+    began=(0.5,) * 40,
+    weights=SPREAD,
+    looks=(5,) * 40,
+    moved=(True,) * 40,
 )
 STORY = Story(DATA, COURSE, WEIGHING)
 
@@ -45,10 +53,6 @@ def with_data(**changes: object) -> Story:
 
 def with_course(**changes: object) -> Story:
     return replace(STORY, course=replace(COURSE, **changes))
-
-
-def with_weighing(**changes: object) -> Story:
-    return replace(STORY, weighing=replace(WEIGHING, **changes))
 
 
 def test_a_sound_run_has_no_warning() -> None:
@@ -150,70 +154,6 @@ def test_evaluations_are_told() -> None:
 def test_an_evaluation_without_a_figure_claims_none() -> None:
     blank = Judgement("val", 160, 1, {"dice": None}, {})
     assert "Evaluated" not in said(replace(STORY, judgements=(blank,)))
-
-
-# ---------------------------------------------------------------------- weights
-
-
-def test_no_weak_labels() -> None:
-    assert "no weak labels to weigh" in said(with_data(weak=0))
-
-
-def test_weak_labels_left_aside() -> None:
-    assert "trained on strong ones only" in said(with_weighing(used=False))
-
-
-def test_constant_weights() -> None:
-    text = said(with_weighing(learned=False, initial=1.0))
-    assert "Weights were not learned: every weak label counted with 1." in text
-
-
-def test_no_weight_step() -> None:
-    text = said(with_weighing(rounds=0, judged=0, weights=(0.5,) * 40), "warning")
-    assert "No weight step was taken: it would have begun at step 20" in text
-
-
-def test_weights_that_never_moved() -> None:
-    text = said(with_weighing(weights=(0.5,) * 40), "warning")
-    assert "never moved from 0.5 in 5 weight steps" in text
-    assert "collapsed" not in text
-
-
-def test_weights_that_collapsed_to_one_value() -> None:
-    text = said(with_weighing(weights=tuple(0.6 + 0.0001 * i for i in range(40))), "warning")
-    assert "collapsed to one value" in text
-    assert "towards 0" not in text
-
-
-def test_weights_that_collapsed_towards_0() -> None:
-    text = said(with_weighing(weights=(0.0,) * 38 + (0.6, 0.7)), "warning")
-    assert "collapsed towards 0 (mean 0.03)" in text
-    assert "one value" not in text
-
-
-def test_weights_that_are_all_1() -> None:
-    text = said(with_weighing(weights=(1.0,) * 39 + (0.9,)), "warning")
-    assert "close to pooling all labels" in text
-
-
-def test_labels_that_were_never_judged() -> None:
-    text = said(with_weighing(judged=37), "warning")
-    assert "3 weak labels were never judged" in text
-
-
-def test_a_low_weight_is_no_proof() -> None:
-    assert "not a proof that it is wrong" in said(STORY)
-
-
-def test_annotators_that_differ_and_that_may_not() -> None:
-    differ = {"ann": (0.1, 0.12, 0.11, 0.1), "bob": (0.8, 0.82, 0.81, 0.8)}
-    text = said(with_weighing(by_annotator=differ))
-    assert "from 0.11 (ann, 4 labels) to 0.81 (bob, 4 labels)" in text
-    assert "chance" not in text
-    may_not = {"ann": (0.1, 0.9), "bob": (0.2, 0.9)}
-    assert "chance alone" in said(with_weighing(by_annotator=may_not))
-    assert "chance alone" in said(with_weighing(by_annotator={"ann": (0.1,), "bob": (0.9,)}))
-    assert "by annotator" not in said(with_weighing(by_annotator={"ann": (0.1, 0.9)}))
 
 
 # ---------------------------------------------------------------------- training
