@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "demo.json"
-WEIGHTED = {"weighting": {"start": 75, "every": 25, "weak_samples": 120}}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "strong_only": ("strong_only", {}),
     "pooled": ("pooled", {}),
     "equal weights": ("weighted", {"weighting": {"method": "constant", "initial": 1.0}}),
     "weighted, similarity": ("weighted", {"weighting": {"signal": "similarity"}}),
     "weighted, loss": ("weighted", {"weighting": {"signal": "loss"}}),
-    "weighted, both": ("weighted", {}),
-    "all_strong": ("strong_only", {}),
+    "weighted, fit": ("weighted", {"weighting": {"signal": "fit"}}),
+    "weighted, both (the default)": ("weighted", {}),
+    "all_strong (the ceiling)": ("strong_only", {}),
 }
 
 
@@ -40,12 +40,10 @@ def run_one(method: str, seed: int, steps: int) -> dict[str, float | None]:
 
     torch.set_num_threads(1)
     preset, settings = METHODS[method]
-    if preset == "weighted" and settings.get("weighting", {}).get("method") != "constant":
-        settings = {"weighting": WEIGHTED["weighting"] | settings.get("weighting", {})}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         quality = demo.make_data(data, seed)
-        if method == "all_strong":
+        if method.startswith("all_strong"):
             manifest = data / "manifest.csv"
             text = manifest.read_text().replace(",labels/weak/", ",truth/")
             text = text.replace(".png,weak,", ".png,strong,")

@@ -169,17 +169,21 @@ SETS: dict[str, Callable[[int, int, int, str], Planted]] = {"lesions": lesions, 
 """Made-up and real images: ``(strong, weak, seed, scene) -> Planted``."""
 
 
-def write(planted: Planted, folder: Path) -> Path:
-    """The case as a data set on disk; its labels are named by their place, s0.npy and on."""
+def write(planted: Planted, folder: Path, test: int = 0) -> Path:
+    """The case as a data set on disk; its labels are named by their place, s0.npy and on.
+
+    The first ``test`` samples, strong ones, are kept to test on.
+    """
     rows = ["image,label,quality,split,group"]
     for place, (image, label) in enumerate(zip(planted.image, planted.label, strict=True)):
         quality = "strong" if place < planted.strong else "weak"
+        split = "test" if place < test else "train"
         for name, array in (
             (f"images/s{place}.npy", image[0]),
             (f"labels/{quality}/s{place}.npy", label.astype(np.uint8)),
         ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             np.save(folder / name, array)
-        rows.append(f"images/s{place}.npy,labels/{quality}/s{place}.npy,{quality},train,g{place}")
+        rows.append(f"images/s{place}.npy,labels/{quality}/s{place}.npy,{quality},{split},g{place}")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from labelmend.runs import Run
     from labelmend.training.assembly import fit, resume
     from labelmend.types import Alignment, Batch, DataSet, DataSpec, Raster, Region, Sample
+    from labelmend.weighting.calls import losses_of
     from labelmend.weighting.gradients import gradient_similarity, mean_gradient
+    from labelmend.weighting.step import weight_step
     from labelmend.weighting.weights import WeightTable
 
 __version__ = version("labelmend")
@@ -35,9 +37,11 @@ _HOMES = {
     "fit": "training.assembly",
     "gradient_similarity": "weighting.gradients",
     "load": "inference.predictor",
+    "losses_of": "weighting.calls",
     "make_loss": "losses",
     "mean_gradient": "weighting.gradients",
     "resume": "training.assembly",
+    "weight_step": "weighting.step",
 }
 
 __all__ = [
@@ -56,9 +60,11 @@ __all__ = [
     "fit",
     "gradient_similarity",
     "load",
+    "losses_of",
     "make_loss",
     "mean_gradient",
     "resume",
+    "weight_step",
 ]
 
 

@@ -74,7 +74,6 @@ def run_demo(out: Path, *, seed: int = 0, steps: int | None = None) -> None:
 
 
 def _train(out: Path, method: str, seed: int, steps: int) -> Run:
-    weighted = {"start": min(100, steps // 4), "every": 25, "weak_samples": WEAK}
     return fit(
         out / "data",
         out / method,
@@ -84,7 +83,6 @@ def _train(out: Path, method: str, seed: int, steps: int) -> Run:
         steps=steps,
         validate_every=max(steps // 4, 1),
         network={"width": 8, "depth": 3},
-        weighting=weighted if method == "weighted" else {},
     )
 
 

@@ -16,5 +16,11 @@ def test_example(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_what_a_loop_must_be_given_is_ten_lines_at_most(example: Path) -> None:
+    added = [line for line in example.read_text().splitlines() if line.endswith("  # +")]
+    assert 1 <= len(added) <= 10
+
+
 def test_there_are_examples() -> None:
-    assert EXAMPLES
+    assert len(EXAMPLES) == 2

@@ -22,6 +22,7 @@ from labelmend.training.processes import Processes
 from labelmend.training.turns import Turns
 from labelmend.types import Batch, Draw, Loss
 from labelmend.weighting.central import Step, along, find_step
+from labelmend.weighting.choice import evaluating
 from labelmend.weighting.cosine import gradient_cosine
 from labelmend.weighting.direction import FadingMean, trusted_gradient
 from labelmend.weighting.evidence import Evidence, Findings
@@ -149,16 +150,14 @@ class Reweigher:
         and averages are then as they were.
         """
         before = self.state()
-        was_training = self.network.training
-        self.network.eval()
         try:
-            aim = None if self.search is None else self._aim(self.search, number, optimiser, check)
-            found = self._ask(aim, number, check)
+            with evaluating(self.network):
+                search = self.search
+                aim = None if search is None else self._aim(search, number, optimiser, check)
+                found = self._ask(aim, number, check)
         except BaseException:
             self.restore(before)
             raise
-        finally:
-            self.network.train(was_training)
         self._refuse_bad_numbers(found, step)
         shape = (len(found.index), *table.weight.shape[1:])
         loss, apart, similarity, there = (

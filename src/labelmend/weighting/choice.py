@@ -54,6 +54,28 @@ def check_uncoupled(network: nn.Module) -> None:
             )
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Within it a network is in evaluation mode; afterwards every layer is in its own again.
+
+    The trap it is for: ``network.train()`` would wake layers that their owner keeps asleep.
+
+    >>> network = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+    >>> with evaluating(network):
+    ...     print([layer.training for layer in network])
+    [False, False]
+    >>> [layer.training for layer in network]
+    [True, False]
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def choose(
     network: nn.Module, which: str | Sequence[str] = "all", image: Tensor | None = None
 ) -> dict[str, Tensor]:
@@ -167,7 +189,7 @@ def _layers(network: nn.Module, which: str, image: Tensor | None) -> list[_Layer
         raise SettingsError(f"{which!r} is found from a forward pass: give an image of the network")
     runs: list[tuple[str, nn.Module, tuple[int, ...]]] = []
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(network))
+        stack.enter_context(evaluating(network))
         for name, module in network.named_modules():
 
             def record(module: nn.Module, _: Any, out: Any, name: str = name) -> None:
@@ -197,14 +219,3 @@ def _owned(network: nn.Module, ran: set[str]) -> dict[str, dict[str, Tensor]]:
             module = module.rpartition(".")[0]
         own.setdefault(module, {})[name] = value
     return own
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from labelmend.errors import ShapeError
 from labelmend.types import Batch, Loss
 from labelmend.weighting.calls import call_with, gauss_newton_of, losses_of
-from labelmend.weighting.choice import check_uncoupled, choose
+from labelmend.weighting.choice import check_uncoupled, choose, evaluating
 from labelmend.weighting.curvature import conjugate_gradients
 from labelmend.weighting.direction import trusted_gradient
 from labelmend.weighting.evidence import Findings, evidence
@@ -47,7 +47,7 @@ def weight_step(
         table: whose weights of ``weak.index`` move.
         network: ``image -> (batch, classes, *space)``.
         loss: one value per sample, such as :func:`labelmend.make_loss` gives.
-        strong: a dozen samples with trusted labels, not augmented, on the network's device.
+        strong: a dozen samples with trusted labels, not augmented, on whatever device.
         weak: the ones to judge, not augmented either. They are judged beside each other: thirty
             tell more than three.
         signal: one of :data:`labelmend.weighting.evidence.SIGNALS`.
@@ -80,21 +80,22 @@ def weight_step(
     >>> table.weight.round(decimals=1).tolist()
     [1.0, 1.0, 0.7, 0.7, 0.3]
     """
-    if not len(strong) or not len(weak):
-        raise ShapeError(
-            "a weight step compares weak samples with strong ones; one of them is none"
-        )
+    for batch, side in ((strong, "strong"), (weak, "weak")):
+        if not len(batch):
+            raise ShapeError(
+                f"a weight step compares weak with strong; there are no {side} samples"
+            )
     judge = evidence(signal)
-    was_training = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         check_uncoupled(network)
-        params = choose(network, parameters, strong.image[:1])
+        device = next(network.parameters()).device
+        params = choose(network, parameters, strong.image[:1].to(device))
         with own_precision(params):
             direction, alike = _direction(network, loss, strong, weak, params)
-            parts = [_judged(network, loss, part, params, direction) for part in weak.split(CHUNK)]
-    finally:
-        network.train(was_training)
+            parts = [
+                _judged(network, loss, part.to(device), params, direction)
+                for part in weak.split(CHUNK)
+            ]
     similarity, losses, apart = torch.cat(parts, 1).cpu().double()
     found = Findings(similarity, losses, apart, alike)
     table.update(weak.index.cpu(), judge(found), rule, rate)
@@ -105,14 +106,15 @@ def _direction(
     network: nn.Module, loss: Loss, strong: Batch, weak: Batch, params: Parameters
 ) -> tuple[dict[str, Tensor], float]:
     """H⁻¹ g_S, and how far the strong samples agree on g_S."""
+    device = next(iter(params.values())).device
     halves = [strong.take(slice(first, None, 2)) for first in (0, 1)]
     passes = [
-        (len(half), [losses_of(network, loss, part) for part in half.split(CHUNK)])
+        (len(half), (losses_of(network, loss, part.to(device)) for part in half.split(CHUNK)))
         for half in halves
     ]
     gradient, alike = trusted_gradient(passes, params, len(strong))
     few = slice(0, CHUNK // 2)
-    curved = strong.take(few).join(weak.take(few))
+    curved = strong.take(few).join(weak.take(few)).to(device)
     return conjugate_gradients(gauss_newton_of(network, params, curved))(gradient), alike
 
 
