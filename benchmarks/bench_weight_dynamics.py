@@ -168,7 +168,7 @@ def main() -> None:
     given = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.parent.mkdir(exist_ok=True)
-    names = [(i, v, seed) for seed in SEEDS for i in planted.SETS for v in VARIANTS]
+    names = [(i, v, seed) for v in VARIANTS for seed in SEEDS for i in planted.SETS]
     for images, variant, seed in names:
         name = f"{images}/{variant}/{seed}"
         if name not in results:

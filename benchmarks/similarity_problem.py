@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from labelmend.losses import dice_ce
 from labelmend.networks.build import build_network
+from labelmend.weighting.calls import call_with
 from labelmend.weighting.choice import choose
 from labelmend.weighting.cosine import with_lengths
 
@@ -39,7 +41,7 @@ class Problem:
         self.last = choose(self.network, "last", self.weak[0])
         self.decoder = choose(self.network, "decoder", self.weak[0])
         self.direction = {n: p.detach().clone() for n, p in self.params.items()}
-        self.wrapped: Any = None
+        self.wrapped: dict[Any, Any] = {}
 
     def draw(self, count: int) -> tuple[Any, Any]:
         """Images of noisy squares with their labels."""
@@ -64,9 +66,7 @@ class Problem:
         network = network or self.network
 
         def losses(params: Any) -> Any:
-            # DynUNet lists its blocks twice, and tying them would leave the last params behind.
-            logits = functional_call(network, dict(params), (image,), tie_weights=False)
-            return dice_ce(logits, label, valid)
+            return dice_ce(call_with(network, params, image), label, valid)
 
         return losses
 
@@ -75,16 +75,29 @@ class Problem:
         return {name: self.direction[name] for name in names}
 
 
-def loop(problem: Problem) -> Any:
+@contextmanager
+def frozen(network: Any) -> Iterator[None]:
+    """Within it no parameter of a network keeps a graph, as one writes it for a part of them."""
+    wanted = [p.requires_grad for p in network.parameters()]
+    network.requires_grad_(requires_grad=False)
+    try:
+        yield
+    finally:
+        for parameter, want in zip(network.parameters(), wanted, strict=True):
+            parameter.requires_grad_(want)
+
+
+def loop(problem: Problem, params: Any = None) -> Any:
     """One forward and one backward pass for every sample alone: what one writes first."""
+    params = problem.params if params is None else params
+    leaves = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
     found = []
-    names = list(problem.params)
-    for number in range(problem.batch):
-        of = problem.losses_of(*(t[number : number + 1] for t in problem.weak))
-        loss = of(problem.params).sum()
-        gradients = torch.autograd.grad(loss, [problem.params[n] for n in names])
-        pairs = zip(names, gradients, strict=True)
-        found.append(sum((problem.direction[n] * g).sum() for n, g in pairs))
+    with frozen(problem.network):
+        for number in range(problem.batch):
+            of = problem.losses_of(*(t[number : number + 1] for t in problem.weak))
+            gradients = torch.autograd.grad(of(leaves).sum(), list(leaves.values()))
+            pairs = zip(leaves, gradients, strict=True)
+            found.append(sum((problem.direction[n] * g).sum() for n, g in pairs))
     return torch.stack(found)
 
 
@@ -97,25 +110,31 @@ def lengths(problem: Problem, chunk: int) -> Any:
     return torch.cat(found)
 
 
-def vmapped(problem: Problem) -> Any:
+def vmapped(problem: Problem, params: Any = None) -> Any:
     """All samples' gradients at once by torch.func."""
-    params = {n: p.detach() for n, p in problem.params.items()}
+    params = {n: p.detach() for n, p in (problem.params if params is None else params).items()}
 
     def loss(values: Any, image: Any, label: Any) -> Any:
         return problem.losses_of(image[None], label[None])(values).sum()
 
-    gradients = vmap(grad(loss), (None, 0, 0))(params, *problem.weak)
+    with frozen(problem.network):
+        gradients = vmap(grad(loss), (None, 0, 0))(params, *problem.weak)
     return sum((gradients[n] * problem.direction[n]).flatten(1).sum(1) for n in params)
 
 
-def opacus(problem: Problem) -> Any:
+def opacus(problem: Problem, names: Any = None) -> Any:
     """All samples' gradients at once by hooks; not a dependency, measured where it is installed."""
-    if problem.wrapped is None:
-        problem.wrapped = _hooked(copy.deepcopy(problem.network))
-    wrapped = problem.wrapped
+    names = problem.params if names is None else names
+    key = tuple(names)
+    if key not in problem.wrapped:
+        network = copy.deepcopy(problem.network)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name in names)
+        problem.wrapped[key] = _hooked(network)
+    wrapped = problem.wrapped[key]
     image, label = problem.weak
     dice_ce(wrapped(image), label, torch.ones_like(label, dtype=torch.bool)).sum().backward()
-    params = wrapped._module.named_parameters()
+    params = [(n, p) for n, p in wrapped._module.named_parameters() if n in names]
     found = sum((p.grad_sample * problem.direction[n]).flatten(1).sum(1) for n, p in params)
     wrapped.zero_grad()
     return found
