@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class WeightRow:
         similarity: the latest; None before the first, and where nobody asks for it.
         loss: likewise, its own loss when it was judged.
         looks: how often it was judged.
+        average: the mean of its weight over all moves, which ranks what ended at 0 or 1 alike.
         moved: whether its weight changed.
     """
 
@@ -41,6 +43,7 @@ class WeightRow:
     similarity: float | None
     loss: float | None
     looks: int
+    average: float
     moved: bool
 
     @property
@@ -209,21 +212,28 @@ def _rows(run: Run, history: Sequence[Mapping[str, Any]]) -> tuple[WeightRow, ..
     """
     latest: dict[str, dict[str, float]] = defaultdict(dict)
     looks: dict[str, int] = defaultdict(int)
+    course: dict[str, list[float]] = defaultdict(list)
     for record in history:
         for name, values in record["columns"].items():
             for sample, value in zip(run.weak, values, strict=True):
                 if value is not None:
                     latest[sample.id][name] = value
                     looks[sample.id] += name == "loss"
+                    if name == "weight":
+                        course[sample.id].append(value)
     began = _began(run)
     return tuple(
-        _row(sample, began[sample.id], latest[sample.id], looks[sample.id])
+        _row(sample, began[sample.id], latest[sample.id], looks[sample.id], course[sample.id])
         for sample in run.data.of("train", "weak")
     )
 
 
 def _row(
-    sample: Sample, began: Mapping[str, float], latest: Mapping[str, float], looks: int
+    sample: Sample,
+    began: Mapping[str, float],
+    latest: Mapping[str, float],
+    looks: int,
+    course: Sequence[float],
 ) -> WeightRow:
     """``began`` and ``latest`` have the names of the history's columns."""
     now = {name: latest.get(name, value) for name, value in began.items()}
@@ -235,6 +245,7 @@ def _row(
         latest.get("similarity"),
         latest.get("loss"),
         looks,
+        statistics.fmean(course or [began["weight"]]),
         any(not math.isclose(now[name], began[name], abs_tol=1e-6) for name in now),
     )
 

@@ -157,7 +157,7 @@ class _Maker:
         if not rows:
             text = "No weak label was judged in this run, so there is no order to show them in."
             return section("labels", title, say(text))
-        rows.sort(key=lambda row: (row.weight, row.similarity or 0.0, -(row.loss or 0.0)))
+        rows.sort(key=lambda row: (row.weight, row.average, -(row.loss or 0.0)))
         many = min(MOST_LABELS, (len(rows) + 1) // 2)
         parts: list[Child] = [self._switch("labels", prediction=False)]
         parts.append(element("h3", f"The {many} lowest weights" if many > 1 else "Lowest weight"))

@@ -15,7 +15,8 @@ def weight_rows(
     table: WeightTable, samples: Sequence[Sample], classes: Sequence[str]
 ) -> list[dict[str, object]]:
     """The table as it stands, a row for every training sample."""
-    columns = _values(table, classes)
+    average = table.average if table.average.ndim == 1 else table.average.mean(1)
+    columns = _values(table, classes) | {"average": average}
     return [
         {
             "id": sample.id,

@@ -32,6 +32,9 @@ class WeightTable:
         memory: what the update rule remembers, tensors shaped like ``weight`` by name.
         stands_for: ``(samples,)`` int64, whose weight is used for each sample: its own, unless
             the table was shuffled.
+        average: the mean of a weight over its updates, where it began before the first. It tells
+            labels apart that all ended at 0 or 1: rank labels by it.
+        looks: ``(samples,)`` int64, updates of each weight so far.
         earlier: the weights before the latest update; None before the first.
         rounds: updates so far.
 
@@ -47,6 +50,8 @@ class WeightTable:
     loss: Tensor
     updated: Tensor
     learns: Tensor
+    average: Tensor
+    looks: Tensor
     limits: Limits = field(default_factory=Limits)
     pool: Tensor | None = None
     memory: Memory = field(default_factory=dict)
@@ -90,7 +95,16 @@ class WeightTable:
         stands_for = None if shuffled is None else _shuffle(~strong, shuffled)
         weight[~strong] = limits.project(weight[~strong])
         return cls(
-            weight, unknown, unknown.clone(), never, ~strong, limits, pool, stands_for=stands_for
+            weight,
+            similarity=unknown,
+            loss=unknown.clone(),
+            updated=never,
+            learns=~strong,
+            average=weight.clone(),
+            looks=torch.zeros_like(never),
+            limits=limits,
+            pool=pool,
+            stands_for=stands_for,
         )
 
     @property
@@ -153,6 +167,10 @@ class WeightTable:
         weight = self.weight.index_add(0, index, rate * move)
         weight[self.learns] = self.limits.project(weight[self.learns])
         self.memory, self.earlier, self.weight = kept, self.weight, weight
+        self.looks = self.looks.index_add(0, index, torch.ones_like(index))
+        looks = self.looks[index].reshape(-1, *(1,) * (weight.ndim - 1))
+        drift = (weight[index] - self.average[index]) / looks
+        self.average = self.average.index_add(0, index, drift)
         self.rounds += 1
 
     def note(self, index: Tensor, similarity: Tensor, loss: Tensor, step: int) -> None:
@@ -168,6 +186,8 @@ class WeightTable:
             "similarity": self.similarity,
             "loss": self.loss,
             "updated": self.updated,
+            "average": self.average,
+            "looks": self.looks,
             "rounds": torch.tensor(self.rounds),
             **({} if self.earlier is None else {"earlier": self.earlier}),
             **{_MEMORY + name: values for name, values in self.memory.items()},
@@ -180,6 +200,8 @@ class WeightTable:
         self.similarity = state["similarity"].clone()
         self.loss = state["loss"].clone()
         self.updated = state["updated"].clone()
+        self.average = state.get("average", state["weight"]).clone()
+        self.looks = state.get("looks", torch.zeros_like(self.updated)).clone()
         self.rounds = int(state.get("rounds", 0))
         self.earlier = state["earlier"].clone() if "earlier" in state else None
         self.memory = {

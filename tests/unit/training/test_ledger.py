@@ -41,11 +41,28 @@ def start(**options) -> WeightTable:
 
 def test_every_training_sample_has_a_row() -> None:
     table = updated(start(), [3], [1.0], step=40)
+    unseen = {"similarity": None, "loss": None, "updated": -1}
     assert weight_rows(table, SAMPLES, CLASSES) == [
-        {"id": "labels/a.png", "weight": 1.0, "similarity": None, "loss": None, "updated": -1},
-        {"id": "labels/b.png", "weight": 0.5, "similarity": None, "loss": None, "updated": -1},
-        {"id": "labels/d.png", "weight": 0.75, "similarity": 1.0, "loss": 2.0, "updated": 40},
+        {"id": "labels/a.png", "weight": 1.0, "average": 1.0, **unseen},
+        {"id": "labels/b.png", "weight": 0.5, "average": 0.5, **unseen},
+        {
+            "id": "labels/d.png",
+            "weight": 0.75,
+            "average": 0.75,
+            "similarity": 1.0,
+            "loss": 2.0,
+            "updated": 40,
+        },
     ]
+
+
+def test_the_average_is_over_looks_and_parts_what_ended_alike() -> None:
+    table = start()
+    for evidence in ([4.0, -1.0], [4.0, 4.0]):
+        table = updated(table, [1, 3], evidence, step=1)
+    first, last = weight_rows(table, SAMPLES, CLASSES)[1:]
+    assert first["weight"] == last["weight"] == 1.0
+    assert (first["average"], last["average"]) == (1.0, 0.625)
 
 
 def test_every_class_has_a_column_beside_the_mean() -> None:
@@ -58,6 +75,7 @@ def test_every_class_has_a_column_beside_the_mean() -> None:
         "loss": 4.0,
         "weight_rest": 0.75,
         "weight_beat": 0.25,
+        "average": 0.5,
         "updated": 7,
     }
     assert other["similarity"] is None and other["weight_beat"] == 0.5
@@ -150,4 +168,10 @@ def test_rows_and_columns_agree(classes) -> None:
     for place, sample in enumerate(s for s in SAMPLES if s.quality == "weak"):
         if sample.split == "train":
             told = {name: values[place] for name, values in columns.items()}
-            assert rows[sample.id] == {"id": sample.id, **told, "updated": 9}
+            average = rows[sample.id]["weight"]  # after one look
+            assert rows[sample.id] == {
+                "id": sample.id,
+                **told,
+                "average": average,
+                "updated": 9,
+            }

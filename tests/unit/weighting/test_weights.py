@@ -339,3 +339,28 @@ def test_centred_moves_keep_the_mean_within_the_limits() -> None:
     for number in range(5):
         found.update(WEAK, tensor([1.0, 2.0, 4.0, number]), centred, 0.01)
     assert found.weight[WEAK].mean().item() == pytest.approx(0.5, abs=1e-12)
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_the_average_is_the_mean_of_a_weight_after_each_of_its_looks(classes) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pool = torch.tensor([0, 1, 1, 2, 3, 4])
+    found = WeightTable.start(torch.arange(6) < 1, 0.5, classes=classes, pool=pool)
+    courses: dict[int, list[torch.Tensor]] = {place: [] for place in range(6)}
+    assert torch.equal(found.average, found.weight)
+    for _ in range(7):
+        index = torch.randperm(6, generator=generator)[:3]
+        evidence = torch.randn(3, *(() if classes is None else (classes,)), generator=generator)
+        found.update(index, evidence, plain, 0.3)
+        looked = {i for i in index.tolist() if i} | (
+            {1, 2} if {1, 2} & set(index.tolist()) else set()
+        )
+        for place in looked:
+            courses[place].append(found.weight[place].clone())
+    for place, course in courses.items():
+        wanted = torch.stack(course).mean(0) if course else found.weight[place]
+        assert torch.allclose(found.average[place], wanted)
+        assert found.looks[place] == len(course)
+    again = WeightTable.start(torch.arange(6) < 1, 0.5, classes=classes, pool=pool)
+    again.restore(found.state())
+    assert torch.equal(again.average, found.average) and torch.equal(again.looks, found.looks)
