@@ -115,13 +115,13 @@ def _rounded(values: np.ndarray) -> list[list[float]]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Ends of all trainings, mean (least to most) over seeds, as Markdown."""
+    """Ends of trainings, mean (least to most) over seeds, as Markdown; of what has all seeds."""
     lines = ["| | images | good labels | bad labels | AUROC | Dice |", "|---|---|---|---|---|---|"]
     for variant in VARIANTS:
         for images in planted.SETS:
             names = [f"{images}/{variant}/{seed}" for seed in SEEDS]
             runs = [results[name] for name in names if name in results]
-            if runs:
+            if len(runs) == len(SEEDS):
                 cells = [
                     _spread([statistics.mean(run["good"][-1]) for run in runs], 2),
                     _spread([statistics.mean(run["bad"][-1]) for run in runs], 2),
