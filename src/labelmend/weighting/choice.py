@@ -85,7 +85,7 @@ def choose(
     after the last convolution at the smallest feature map, the head included; or a list of
     regular expressions, each to be found somewhere in a name. Measured on planted bad labels with
     the Gauss–Newton curvature, ``last`` ranks them as well as ``decoder`` and better than ``all``
-    (``benchmarks/bench_label_ranking.py``); without a curvature none is worth much.
+    (``benchmarks/bench_label_ranking.py``); without a curvature none finds mixed mistakes.
 
     Args:
         network: neither it nor its modes and buffers change.
