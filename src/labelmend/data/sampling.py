@@ -13,6 +13,7 @@ from torch import Tensor
 from labelmend.data.dataset import SampleDataset
 from labelmend.data.workers import AHEAD, Piece, load_in_processes, load_piece
 from labelmend.errors import SettingsError
+from labelmend.order import order_of
 from labelmend.types import Batch, Draw
 
 Weights = Sequence[float] | np.ndarray | Tensor
@@ -238,12 +239,8 @@ def ahead(workers: int, parts: int = 1) -> int:
 
 @lru_cache(maxsize=16)
 def _order(seed: int, pool: int, turn: int, length: int) -> np.ndarray:
-    """A permutation that only these numbers decide, in every version of numpy.
-
-    Sorted raw bits, which numpy promises never to change; ``permutation`` has no such promise.
-    """
-    bits = np.random.PCG64(np.random.SeedSequence((seed, pool, turn))).random_raw(length)
-    return np.argsort(bits, kind="stable")
+    """The order of one pass through a pool."""
+    return order_of((seed, pool, turn), length)
 
 
 @lru_cache(maxsize=16)

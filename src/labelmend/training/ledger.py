@@ -15,8 +15,7 @@ def weight_rows(
     table: WeightTable, samples: Sequence[Sample], classes: Sequence[str]
 ) -> list[dict[str, object]]:
     """The table as it stands, a row for every training sample."""
-    average = table.average if table.average.ndim == 1 else table.average.mean(1)
-    columns = _values(table, classes) | {"average": average}
+    columns = _values(table, classes) | {"average": table.overall_average}
     return [
         {
             "id": sample.id,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from labelmend.errors import SettingsError
+from labelmend.order import order_of
 from labelmend.types import Draw
 
 
@@ -71,6 +70,4 @@ class Turns:
 
     @cached_property
     def _order(self) -> list[int]:
-        # Sorted raw bits: numpy promises them to stay the same, and its permutations not.
-        bits = np.random.PCG64(np.random.SeedSequence(self.seed)).random_raw(len(self.samples))
-        return [self.samples[place] for place in np.argsort(bits, kind="stable")]
+        return [self.samples[place] for place in order_of(self.seed, len(self.samples))]

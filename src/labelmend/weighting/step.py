@@ -61,7 +61,8 @@ def weight_step(
     Raises:
         NonFiniteError: when a loss or similarity is NaN or infinite; no weight has moved then.
         SettingsError: for a network whose samples have no gradients of their own.
-        ShapeError: when one of the batches is empty, or a sample is twice in ``weak``.
+        ShapeError: when one of the batches is empty, they differ in size, a sample is twice in
+            ``weak`` or not in the table, or none of ``weak`` has a weight that learns.
 
     The trap: a network that predicts nothing sensible yet can judge nothing. Train it for some
     hundred steps first, and then judge every label several times.
@@ -80,15 +81,11 @@ def weight_step(
     >>> table.weight.round(decimals=1).tolist()
     [1.0, 1.0, 0.7, 0.7, 0.3]
     """
-    for batch, side in ((strong, "strong"), (weak, "weak")):
-        if not len(batch):
-            raise ShapeError(
-                f"a weight step compares weak with strong; there are no {side} samples"
-            )
+    _check(table, strong, weak)
     judge = evidence(signal)
     with evaluating(network):
         check_uncoupled(network)
-        device = next(network.parameters()).device
+        device = next((p.device for p in network.parameters()), strong.image.device)
         params = choose(network, parameters, strong.image[:1].to(device))
         with own_precision(params):
             direction, alike = _direction(network, loss, strong, weak, params)
@@ -100,6 +97,24 @@ def weight_step(
     found = Findings(similarity, losses, apart, alike)
     table.update(weak.index.cpu(), judge(found), rule, rate)
     return found
+
+
+def _check(table: WeightTable, strong: Batch, weak: Batch) -> None:
+    for batch, side in ((strong, "strong"), (weak, "weak")):
+        if not len(batch):
+            raise ShapeError(
+                f"a weight step compares weak with strong; there are no {side} samples"
+            )
+    for name in ("image", "label", "valid"):
+        one, other = (tuple(getattr(batch, name).shape[1:]) for batch in (strong, weak))
+        if one != other:
+            raise ShapeError(f"strong and weak {name}s must be of one size, not {one} and {other}")
+    table.check_places(weak.index.cpu())
+    if not table.learns[weak.index.cpu()].any():
+        raise ShapeError(
+            "no weight of the weak samples learns; were strong and weak handed over the wrong way "
+            "round?"
+        )
 
 
 def _direction(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from labelmend.errors import NonFiniteError, SettingsError, ShapeError
+from labelmend.order import order_of
 from labelmend.weighting.rules import Limits, Memory, UpdateRule
 
 _MEMORY = "memory/"
@@ -117,6 +118,11 @@ class WeightTable:
         return _over_classes(self.weight)
 
     @property
+    def overall_average(self) -> Tensor:
+        """:attr:`average`, one for every sample as :attr:`overall`."""
+        return _over_classes(self.average)
+
+    @property
     def earlier_overall(self) -> Tensor:
         """:attr:`overall` as it was before the latest update."""
         return self.overall if self.earlier is None else _over_classes(self.earlier)
@@ -153,7 +159,7 @@ class WeightTable:
 
         Raises:
             NonFiniteError: when evidence is NaN or infinite; nothing has changed then.
-            ShapeError: when a sample comes twice, or evidence does not fit.
+            ShapeError: when a sample comes twice or is not in the table, or evidence does not fit.
         """
         self._check(index, evidence)
         weak = self.learns[index]
@@ -210,7 +216,21 @@ class WeightTable:
             if name.startswith(_MEMORY)
         }
 
+    def check_places(self, index: Tensor) -> None:
+        """Refuse samples that are not in the table.
+
+        Raises:
+            ShapeError: naming the places that are outside.
+        """
+        outside = index[(index < 0) | (index >= len(self.weight))].tolist()
+        if outside:
+            raise ShapeError(
+                f"the table has places 0 to {len(self.weight) - 1}, not {outside}; an index is "
+                "the place of a sample in the table"
+            )
+
     def _check(self, index: Tensor, evidence: Tensor) -> None:
+        self.check_places(index)
         if evidence.shape != self.weight[index].shape:
             raise ShapeError(
                 f"evidence for {tuple(self.weight[index].shape)} weights is wanted, "
@@ -246,9 +266,8 @@ def pool_by(names: list[str], learns: Tensor) -> Tensor:
 def _shuffle(learns: Tensor, seed: int) -> Tensor:
     """Every place its own, those that learn in an order that only the seed decides."""
     places = torch.nonzero(learns).flatten()
-    bits = np.random.PCG64(np.random.SeedSequence(seed)).random_raw(len(places))
     order = torch.arange(len(learns))
-    order[places] = places[torch.from_numpy(np.argsort(bits, kind="stable"))]
+    order[places] = places[torch.from_numpy(order_of(seed, len(places)))]
     return order
 
 

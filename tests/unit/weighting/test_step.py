@@ -154,3 +154,29 @@ def test_a_network_that_couples_samples_in_every_mode_is_refused_and_left_in_its
     with pytest.raises(SettingsError, match="mixes the samples of a batch"):
         loop.step()
     assert loop.network.training
+
+
+def resized(batch: Batch, name: str) -> Batch:
+    values = {n: getattr(batch, n) for n in ("image", "label", "valid", "index")}
+    return Batch(**values | {name: values[name][..., 1:]})
+
+
+@pytest.mark.parametrize("name", ["image", "label", "valid"])
+def test_samples_of_another_size_are_refused(name) -> None:
+    loop = Loop()
+    with pytest.raises(ShapeError, match=f"strong and weak {name}s must be of one size"):
+        loop.step(weak=resized(loop.weak, name))
+
+
+def test_batches_handed_over_the_wrong_way_round_are_refused() -> None:
+    loop = Loop()
+    with pytest.raises(ShapeError, match="wrong way round"):
+        loop.step(strong=loop.weak, weak=loop.strong)
+
+
+def test_a_table_that_is_too_short_is_refused() -> None:
+    loop = Loop()
+    table = WeightTable.start(torch.arange(ALL - 2) < STRONG, initial=0.5)
+    with pytest.raises(ShapeError, match=rf"not \[{ALL - 2}, {ALL - 1}\]"):
+        loop.step(table=table)
+    assert (table.weight[STRONG:] == 0.5).all()

@@ -82,8 +82,7 @@ def rehearse(
     schedule = _schedule(settings, data, plan)
     if schedule is not None:
         weighing.refuse_far_draws(settings, schedule)
-        image = torch.zeros(1, facts["in_channels"], *facts["patch"])
-        weighing.search(settings, network, image)
+        weighing.search(settings, network, facts)
     weights = weighing.table(settings, data, facts)
     if settings.weighting.use != "loss":
         plan.batch(0, weights.drawn_by(0))
@@ -245,7 +244,6 @@ def _weigh(
     processes: Processes,
     facts: Mapping[str, Any],
 ) -> Reweigher:
-    image = torch.zeros(1, facts["in_channels"], *facts["patch"])
     trusted, _ = weighing.trusted_and_trained(settings, samples.data)
     weak = weighing.indices(samples.data, "weak")
     return Reweigher(
@@ -255,7 +253,7 @@ def _weigh(
         strong=weighing.trusted_plan(settings, trusted),
         weak=weighing.turns(settings, weak, schedule),
         chunk=settings.batch.size,
-        search=weighing.search(settings, network, image),
+        search=weighing.search(settings, network, facts),
         score=weighing.score(settings, schedule.rate),
         processes=processes,
         move=functools.partial(_to_network, network),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from labelmend.config import Settings
 from labelmend.config.sections import MOST_OVERHEAD
@@ -321,7 +321,7 @@ def score(settings: Settings, rate: float) -> Score:
     )
 
 
-def search(settings: Settings, network: nn.Module, image: Tensor) -> Search | None:
+def search(settings: Settings, network: nn.Module, facts: Mapping[str, Any]) -> Search | None:
     """How similarities are found; None where the signal asks for none.
 
     Raises:
@@ -334,6 +334,7 @@ def search(settings: Settings, network: nn.Module, image: Tensor) -> Search | No
     training = network.training
     try:
         check_uncoupled(network.eval())
+        image = torch.zeros(1, facts["in_channels"], *facts["patch"])
         which = chosen.parameters if isinstance(chosen.parameters, str) else list(chosen.parameters)
         names = tuple(choose(network, which, image))
     finally:
