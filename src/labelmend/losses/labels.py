@@ -1,4 +1,4 @@
-"""Losses that return one value per sample, never a mean over samples.
+"""Losses against labels as given: one value per sample, never a mean over samples.
 
 =========================  =============  ====================================================
 name                       label          value of one sample
@@ -48,6 +48,19 @@ import torch
 from torch import Tensor
 
 from labelmend.errors import SettingsError, ShapeError, unknown
+from labelmend.losses.valid_positions import (
+    after_background,
+    channel_mean,
+    check_classes,
+    check_device,
+    check_inputs,
+    softmax,
+    space_sum,
+    type_and_shape,
+    valid_count,
+    valid_mean,
+    zero_invalid,
+)
 
 if TYPE_CHECKING:
     from labelmend.types import Loss, Task
@@ -81,7 +94,11 @@ def cross_entropy(
     """
     logits, label = _known_classes(logits, label, valid)
     costs = -_log_probability(logits, label)
-    return _mean_by_label(costs, label, valid, logits.shape[1]) if by_class else _mean(costs, valid)
+    return (
+        _mean_by_label(costs, label, valid, logits.shape[1])
+        if by_class
+        else valid_mean(costs, valid)
+    )
 
 
 def binary_cross_entropy(
@@ -102,8 +119,8 @@ def binary_cross_entropy(
     logits, label = _known_classes(logits, label, valid)
     margin = logits[:, 1:] - logits[:, :1]
     sign = 2 * _one_hot(label, logits)[:, 1:] - 1
-    value = _channel_mean(-torch.nn.functional.logsigmoid(sign * margin), valid, by_class)
-    return _after_background(value) if by_class else value
+    value = channel_mean(-torch.nn.functional.logsigmoid(sign * margin), valid, by_class)
+    return after_background(value) if by_class else value
 
 
 def dice(logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False) -> Tensor:
@@ -122,15 +139,15 @@ def dice(logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False
     """
     logits, label = _known_classes(logits, label, valid)
     known = valid.unsqueeze(1)
-    predicted = torch.where(known, _probability(logits), 0)[:, 1:]
+    predicted = torch.where(known, softmax(logits), 0)[:, 1:]
     claimed = torch.where(known, _one_hot(label, logits), 0)[:, 1:]
-    shared, given, area = _sum(predicted * claimed), _sum(predicted), _sum(claimed)
+    shared, given, area = space_sum(predicted * claimed), space_sum(predicted), space_sum(claimed)
     claims = area > 0
     # The unused branch of a `where` still reaches the derivative, so it must not divide by 0.
     overlap = 2 * shared / torch.where(claims, given + area, 1)
-    wrongly_given = given / _count(valid, logits).unsqueeze(1)
+    wrongly_given = given / valid_count(valid, logits).unsqueeze(1)
     terms = torch.where(claims, 1 - overlap, wrongly_given)
-    return _after_background(terms / terms.shape[1]) if by_class else terms.mean(1)
+    return after_background(terms / terms.shape[1]) if by_class else terms.mean(1)
 
 
 def dice_ce(logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False) -> Tensor:
@@ -166,7 +183,11 @@ def focal(
     # 1 − p without losing digits near p = 1
     missing = -torch.expm1(log_probability)
     costs = -(missing**focus) * log_probability
-    return _mean_by_label(costs, label, valid, logits.shape[1]) if by_class else _mean(costs, valid)
+    return (
+        _mean_by_label(costs, label, valid, logits.shape[1])
+        if by_class
+        else valid_mean(costs, valid)
+    )
 
 
 def l1(logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False) -> Tensor:
@@ -177,7 +198,7 @@ def l1(logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False) 
     >>> l1(torch.zeros(1, 1, 2), torch.tensor([[[1.0, 3.0]]]), torch.tensor([[True, False]]))
     tensor([1.])
     """
-    return _channel_mean(_difference(logits, label, valid).abs(), valid, by_class)
+    return channel_mean(_difference(logits, label, valid).abs(), valid, by_class)
 
 
 def l2(logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False) -> Tensor:
@@ -186,7 +207,7 @@ def l2(logits: Tensor, label: Tensor, valid: Tensor, *, by_class: bool = False) 
     >>> l2(torch.zeros(1, 1, 2), torch.tensor([[[3.0, 1.0]]]), torch.tensor([[True, False]]))
     tensor([9.])
     """
-    return _channel_mean(_difference(logits, label, valid).square(), valid, by_class)
+    return channel_mean(_difference(logits, label, valid).square(), valid, by_class)
 
 
 _BY_NAME: dict[str, _Divisible] = {
@@ -255,14 +276,12 @@ def present(label: Tensor, valid: Tensor, classes: int) -> Tensor:
     tensor([[ True, False,  True]])
     """
     if valid.dtype != torch.bool or valid.ndim < 2:
-        raise ShapeError(
-            f"valid must be bool (batch, *space), not {_name(valid.dtype)} {_text(valid)}"
-        )
-    _check_device(label, valid)
+        raise ShapeError(f"valid must be bool (batch, *space), not {type_and_shape(valid)}")
+    check_device(label, valid)
     if label.is_floating_point():
         wanted = (valid.shape[0], classes, *valid.shape[1:])
         if tuple(label.shape) != wanted:
-            raise ShapeError(f"a continuous label must be {wanted}, not {_text(label)}")
+            raise ShapeError(f"a continuous label must be {wanted}, not {tuple(label.shape)}")
         return valid.flatten(1).any(1, keepdim=True).expand(-1, classes)
     index = _class_indices(label, valid).flatten(1)
     area = torch.zeros(len(valid), classes, dtype=torch.int64, device=label.device)
@@ -271,20 +290,17 @@ def present(label: Tensor, valid: Tensor, classes: int) -> Tensor:
 
 def _known_classes(logits: Tensor, label: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and class indices with zeros wherever ``valid`` is False."""
-    _check(logits, label, valid)
+    check_inputs(logits, label, valid)
     index = _class_indices(label, valid)
-    if logits.shape[1] < 2:
-        raise ShapeError(
-            "a segmentation needs logits for at least 2 classes, background included, not 1"
-        )
-    return _known(logits, valid), index
+    check_classes(logits)
+    return zero_invalid(logits, valid), index
 
 
 def _class_indices(label: Tensor, valid: Tensor) -> Tensor:
     if label.dtype != torch.int64 or label.shape != valid.shape:
         raise ShapeError(
-            f"class indices must be int64 {_text(valid)}, "
-            f"not {_name(label.dtype)} {_text(label)}; continuous labels take l1 or l2"
+            f"class indices must be int64 {tuple(valid.shape)}, "
+            f"not {type_and_shape(label)}; continuous labels take l1 or l2"
         )
     return torch.where(valid, label, 0)
 
@@ -292,54 +308,18 @@ def _class_indices(label: Tensor, valid: Tensor) -> Tensor:
 def _difference(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
     if not label.is_floating_point():
         logits, label = _known_classes(logits, label, valid)
-        return _probability(logits) - _one_hot(label, logits)
-    _check(logits, label, valid)
+        return softmax(logits) - _one_hot(label, logits)
+    check_inputs(logits, label, valid)
     if label.shape != logits.shape:
         raise ShapeError(
-            f"a continuous label must have the shape of the prediction, {_text(logits)}, "
-            f"not {_text(label)}"
+            f"a continuous label must have the shape of the prediction, {tuple(logits.shape)}, "
+            f"not {tuple(label.shape)}"
         )
-    return _known(logits, valid) - _known(label, valid)
-
-
-def _check(logits: Tensor, label: Tensor, valid: Tensor) -> None:
-    if logits.ndim < 3 or not logits.is_floating_point():
-        raise ShapeError(
-            "logits must be floating (batch, classes, *space), "
-            f"not {_name(logits.dtype)} {_text(logits)}"
-        )
-    wanted = (logits.shape[0], *logits.shape[2:])
-    if valid.dtype != torch.bool or tuple(valid.shape) != wanted:
-        raise ShapeError(
-            f"valid must be bool {wanted} to fit logits {_text(logits)}, "
-            f"not {_name(valid.dtype)} {_text(valid)}"
-        )
-    _check_device(logits, label, valid)
-
-
-def _check_device(*tensors: Tensor) -> None:
-    if len({tensor.device for tensor in tensors}) > 1:
-        devices = ", ".join(str(tensor.device) for tensor in tensors)
-        raise ShapeError(f"logits, label and valid must be on one device, not on {devices}")
-
-
-def _known(values: Tensor, valid: Tensor) -> Tensor:
-    """At least float32, with 0 at ignored positions before anything else is computed.
-
-    Multiplying by the mask afterwards would be too late: 0 · inf is NaN, in value and gradient.
-    """
-    values = values.to(torch.promote_types(values.dtype, torch.float32))
-    return torch.where(valid.unsqueeze(1), values, 0)
+    return zero_invalid(logits, valid) - zero_invalid(label, valid)
 
 
 def _log_probability(logits: Tensor, label: Tensor) -> Tensor:
     return logits.log_softmax(1).gather(1, label.unsqueeze(1)).squeeze(1)
-
-
-def _probability(logits: Tensor) -> Tensor:
-    # torch's softmax rounds by place in memory, its log_softmax does not: so a sample's value
-    # does not hang on its place in the batch.
-    return logits.log_softmax(1).exp()
 
 
 def _one_hot(label: Tensor, logits: Tensor) -> Tensor:
@@ -347,46 +327,11 @@ def _one_hot(label: Tensor, logits: Tensor) -> Tensor:
     return torch.zeros_like(logits).scatter(1, label.unsqueeze(1), 1.0)
 
 
-def _sum(values: Tensor) -> Tensor:
-    return values.flatten(2).sum(2)
-
-
-def _count(valid: Tensor, like: Tensor) -> Tensor:
-    return valid.flatten(1).sum(1).clamp(min=1).to(like.dtype)
-
-
-def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the valid positions of every sample; 0 where a sample has none."""
-    return torch.where(valid, values, 0).flatten(1).sum(1) / _count(valid, values)
-
-
 def _mean_by_label(values: Tensor, label: Tensor, valid: Tensor, classes: int) -> Tensor:
-    """What the positions of every label add to :func:`_mean`, ``(batch, classes)``."""
+    """What the positions of every label add to :func:`valid_mean`, ``(batch, classes)``."""
     # Added one by one, in float64: float32 would lose digits in a large image, and a mask per
     # class took 4 to 16 times as long (3 and 20 classes) and the memory of a one-hot label.
     values = torch.where(valid, values, 0)
     sums = values.new_zeros(len(values), classes, dtype=torch.float64)
     sums = sums.scatter_add(1, label.flatten(1), values.flatten(1).double())
-    return sums.to(values.dtype) / _count(valid, values).unsqueeze(1)
-
-
-def _channel_mean(values: Tensor, valid: Tensor, by_class: bool) -> Tensor:
-    """The :func:`_mean` over channels as well, or what every channel adds to it."""
-    if by_class:
-        sums = _sum(torch.where(valid.unsqueeze(1), values, 0))
-        return sums / (values.shape[1] * _count(valid, values).unsqueeze(1))
-    # Under the same name: so the channels are given back before more is asked for.
-    values = values.mean(1)
-    return _mean(values, valid)
-
-
-def _after_background(terms: Tensor) -> Tensor:
-    return torch.nn.functional.pad(terms, (1, 0))
-
-
-def _text(tensor: Tensor) -> str:
-    return str(tuple(tensor.shape))
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return sums.to(values.dtype) / valid_count(valid, values).unsqueeze(1)
