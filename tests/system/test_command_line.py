@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 
 import labelmend
+from labelmend.runs import Checkpoint
 
 from .. import made_data
 from ..command import command
@@ -314,6 +315,32 @@ def test_the_best_checkpoint_is_judged_on_request(trained: Trained) -> None:
     found = command("evaluate", run.path, "--checkpoint", "best", "--split", "val", "--json").json()
     assert found["step"] == best
     assert found["mean"]["dice"] == pytest.approx(dice[best], abs=1e-12)
+
+
+@pytest.mark.parametrize("model", ["auxiliary", "ensemble"])
+def test_another_network_is_judged_and_predicts_on_request(
+    model: str, trained: Trained, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(trained("gray").run, path, ignore=shutil.ignore_patterns("evaluation"))
+    run = labelmend.Run.open(path)
+    saved = run.load("last")
+    other = {name: -tensor for name, tensor in saved.tensors["main"].items()}
+    run.save(Checkpoint(saved.step, {**saved.tensors, "auxiliary": other}, saved.state))
+    said = command("evaluate", path, "--split", "train", "--model", model)
+    title, *_, last = said.out.splitlines()
+    assert said.status == 0 and title.endswith(f"step 3, model {model}")
+    assert last == f"per sample: {path}/evaluation-{model}/train.csv"
+    assert Path(last.removeprefix("per sample: ")).exists()
+    found = command("evaluate", path, "--split", "train", "--model", model, "--json").json()
+    assert found == json.loads((path / f"evaluation-{model}/train.json").read_text())
+    assert not (path / "evaluation").exists()
+    image = trained("gray").data / "images/s0.png"
+    said = command("predict", path, image, "--model", model)
+    assert (said.status, said.out) == (0, f"1 label written to {path}/predictions-{model}\n")
+    written = np.asarray(Image.open(path / f"predictions-{model}/s0.png"))
+    label = labelmend.load(path, model=model).predict(np.asarray(Image.open(image)))  # type: ignore[arg-type]
+    assert np.array_equal(written == 255, label == 1)
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_that_is_said(

@@ -190,6 +190,7 @@ MISTAKES = [
     at_prompt("a word for a number", "train DATA --out NEW --steps many", "--steps", "many"),
     at_prompt("misspelt split", "evaluate RUN --split tets", "--split", "test"),
     at_prompt("misspelt checkpoint", "evaluate RUN --checkpoint bets", "--checkpoint", "best"),
+    at_prompt("misspelt model", "evaluate RUN --model auxilary", "--model", "auxiliary"),
     at_prompt("no run folder", "evaluate", "RUN"),
     at_prompt("no inputs", "predict RUN --out LABELS", "INPUTS"),
     at_prompt("one word too many", "check DATA DATA", "DATA"),
@@ -382,6 +383,7 @@ MISTAKES = [
     # --- going on
     wrong("--resume with other options", "train --resume RUN --steps 9", "--resume", "--out"),
     wrong("--resume with a preset", "train --resume RUN --preset pooled", "--resume"),
+    wrong("--resume with mixed images", "train --resume RUN --mix", "--resume"),
     wrong("--resume with data", "train DATA --resume RUN", "--resume"),
     wrong("--resume of no run", "train --resume DATA", "no run", "DATA"),
     spoilt("--resume without a checkpoint", "train --resume RUN", no_checkpoint, "no checkpoint"),
@@ -393,6 +395,8 @@ MISTAKES = [
     spoilt("a label changed since", "evaluate OWN", label_changed, "labels/strong", "new run"),
     spoilt("the data gone", "evaluate OWN", data_gone, "DATA"),
     wrong("device that is not there", "evaluate RUN --device tpu", "'tpu'", "auto, cpu"),
+    wrong("second network of a run that trained one", "evaluate RUN --model auxiliary", "--dual"),
+    wrong("both networks where there is one", "predict RUN DATA/images --model ensemble", "--dual"),
     spoilt("own network not named", "evaluate OWN", own_network, "--network torch.nn:Conv2d"),
     spoilt(
         "another network named",

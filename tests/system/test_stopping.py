@@ -14,7 +14,7 @@ from labelmend.cli import run as command
 from labelmend.errors import NonFiniteError, Stopped
 from labelmend.progress import Silent
 from labelmend.runs import Run
-from labelmend.training import reweigh, trainer, validation
+from labelmend.training import judge, trainer, validation
 from labelmend.training.assembly import fit, resume, weighing
 
 from .test_resume import assert_same, remembered
@@ -57,8 +57,8 @@ def uninterrupted(data, tmp_path_factory, small_settings):
 @pytest.mark.parametrize(
     ("owner", "name", "after"),
     [
-        (reweigh, "exact_or_slow", 1),
-        (reweigh, "exact_or_slow", 3),
+        (judge, "exact_or_slow", 1),
+        (judge, "exact_or_slow", 3),
         (validation, "judge", 3),
         (trainer, "pack_optimiser", 2),
         (trainer, "scales", 8),
@@ -84,7 +84,7 @@ def test_a_signal_in_the_middle_of_anything_loses_nothing(
 def test_the_command_ends_with_the_signals_status(
     data, tmp_path, small, in_child, monkeypatch, capfd, number, status
 ) -> None:
-    monkeypatch.setattr("labelmend.cli._watcher", lambda *a, **k: SignalAt(5, number))
+    monkeypatch.setattr("labelmend.cli.training.make_watcher", lambda *a, **k: SignalAt(5, number))
     arguments = ["train", str(data), "--out", str(tmp_path / "run"), "--steps", "12"]
     arguments += ["--set", "network.width=4", "--set", "network.depth=2"]
     assert in_child(lambda: command(arguments)) == status
@@ -140,13 +140,13 @@ def test_a_bad_gradient_stops_before_it_reaches_a_parameter(
 
 
 def test_a_bad_similarity_changes_no_weight(data, tmp_path, small, monkeypatch) -> None:
-    exact = reweigh.exact_or_slow
+    exact = judge.exact_or_slow
 
     def poisoned(*args):
         found = exact(*args)
         return dataclasses.replace(found, similarity=found.similarity * float("nan"))
 
-    monkeypatch.setattr(reweigh, "exact_or_slow", poisoned)
+    monkeypatch.setattr(judge, "exact_or_slow", poisoned)
     with pytest.raises(NonFiniteError, match=r"weight step at step 2 .* samples: labels/weak"):
         fit(data, tmp_path / "run", steps=STEPS, **small)
 

@@ -67,9 +67,47 @@ def test_a_preset_survives_its_file(name: str, tmp_path: Path) -> None:
 
 
 def test_presets_are_not_changed_by_what_is_laid_over_them() -> None:
-    before = repr(PRESETS)
     gather("pooled", assignments=["batch.size=2", "weighting.rate=0.3"])
-    assert repr(PRESETS) == before
+    preset("pooled")["batch"]["size"] = 3
+    assert preset("pooled")["batch"] == {"strong_share": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "initial", "strong_share", "use", "mixing", "dual"),
+    [
+        ("weighted", "gradient", 0.5, 0.5, "loss", False, False),
+        ("pooled", "constant", 1.0, None, "loss", False, False),
+        ("strong_only", "constant", 0.5, 1.0, "loss", False, False),
+        ("plain", "constant", 1.0, 0.5, "loss", False, False),
+        ("seed_a", "gradient", 0.5, None, "both", True, True),
+    ],
+)
+def test_what_the_presets_are(
+    name: str,
+    method: str,
+    initial: float,
+    strong_share: float | None,
+    use: str,
+    mixing: bool,
+    dual: bool,
+) -> None:
+    chosen = gather(name)
+    weighting = chosen.weighting
+    assert (weighting.method, weighting.initial, weighting.use) == (method, initial, use)
+    assert (chosen.batch.strong_share, chosen.mixing.use, chosen.dual.use) == (
+        strong_share, mixing, dual
+    )  # fmt: skip
+    # ... and nothing else.
+    named = {"weighting": {"method": method, "initial": initial, "use": use}}
+    named |= {"batch": {"strong_share": strong_share}, "mixing": {"use": mixing}}
+    assert chosen == Settings.make(named, {"dual": {"use": dual}})
+
+
+def test_every_preset_is_described_and_named_as_its_function() -> None:
+    assert list(PRESETS) == ["weighted", "pooled", "strong_only", "plain", "seed_a"]
+    for name, make in PRESETS.items():
+        assert make.__name__ == name and "Take it" in (make.__doc__ or "")
+        assert make() == preset(name) and make() is not make()
 
 
 # --- texts ----------------------------------------------------------------------------------------

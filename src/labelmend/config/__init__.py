@@ -10,10 +10,13 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
+from labelmend.config.presets import PRESETS, preset
 from labelmend.config.sections import (
     AugmentSettings,
     BatchSettings,
+    DualSettings,
     InputSettings,
+    MixingSettings,
     NetworkSettings,
     OptimiserSettings,
     Section,
@@ -21,7 +24,9 @@ from labelmend.config.sections import (
     none_as_word,
 )
 from labelmend.config.words import explain
-from labelmend.errors import SettingsError, unknown
+from labelmend.errors import SettingsError
+
+__all__ = ["PRESETS", "Settings", "from_assignments", "gather", "preset", "read_toml"]
 
 
 class Settings(Section):
@@ -54,12 +59,30 @@ class Settings(Section):
     network: NetworkSettings = NetworkSettings()
     weighting: WeightingSettings = WeightingSettings()
     batch: BatchSettings = BatchSettings()
+    mixing: MixingSettings = MixingSettings()
+    dual: DualSettings = DualSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
 
     @model_validator(mode="after")
     def _steps_or_epochs(self) -> Settings:
         if self.steps is not None and self.epochs is not None:
             raise ValueError("steps and epochs exclude each other; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _two_models(self) -> Settings:
+        if not self.dual.use:
+            return self
+        if not self.mixing.use:
+            raise ValueError(
+                "dual.use: two models teach each other by mixed images; set mixing.use = true "
+                "(labelmend train --mix --dual)"
+            )
+        if self.mixing.target == "labels":
+            raise ValueError(
+                "dual.use: two models teach each other by predictions; leave out "
+                "mixing.target = 'labels'"
+            )
         return self
 
     @classmethod
@@ -89,28 +112,6 @@ class Settings(Section):
         True
         """
         return tomli_w.dumps(_without_null(self.model_dump(mode="json")))
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "weighted": {},
-    "pooled": {
-        "weighting": {"method": "constant", "initial": 1.0},
-        "batch": {"strong_share": None},
-    },
-    "strong_only": {"weighting": {"method": "constant"}, "batch": {"strong_share": 1.0}},
-}
-"""Named starting points: the method, and the two things people would do without it."""
-
-
-def preset(name: str) -> dict[str, Any]:
-    """The settings of a named starting point, to lay others over.
-
-    >>> preset("strong_only")["batch"]
-    {'strong_share': 1.0}
-    """
-    if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
-    return PRESETS[name]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -153,7 +153,7 @@ class WeightingSettings(Section):
         "third of the looks at a label can take it all the way"
     )  # fmt: skip
     start: int | None = Field(
-        None, ge=0, description="training steps before the first weight step; by default 100, or "
+        None, ge=0, description="training steps before the first weight step; by default 150, or "
         "a quarter of a short run"
     )  # fmt: skip
     every: int | None = Field(
@@ -219,6 +219,69 @@ class BatchSettings(Section):
         0.5, ge=0, le=1, description="share of strong samples; omit to draw from all alike"
     )
     accumulate: int = Field(1, ge=1, description="parts a process divides its batch into")
+
+
+class MixingSettings(Section):
+    """Images cut into one another along a class (seed A, A3)."""
+
+    use: bool = Field(False, description="train on mixed images too: labelmend train --mix")
+    rate: float = Field(
+        1.0, ge=0, description="lambda: how much a mixed image counts beside the others"
+    )
+    ramp: float = Field(
+        0.0, ge=0, le=1, description="share of training over which rate rises from 0"
+    )
+    pairs: Literal["alike", "strong_first"] = Field(
+        "alike", description="both images of a pair are drawn as a batch is made up, or a strong "
+        "one first and a weak one second"
+    )  # fmt: skip
+    background: bool = Field(False, description="the background may be cut out, too")
+    soften: float = Field(
+        0.0, ge=0, description="deviation of the blended border of what is cut out, in positions"
+    )
+    target: Literal["labels", "predictions"] | None = Field(
+        None, description="what a mixed image is to give: the labels mixed alike, or what is "
+        "predicted for the images it is made of; by default predictions where there are two models"
+    )  # fmt: skip
+    hard: bool = Field(True, description="pseudo-labels are classes, not probabilities")
+    gate: float = Field(
+        0.0, ge=0, lt=1, description="least probability at which a position of a pseudo-label "
+        "teaches"
+    )  # fmt: skip
+    weigh: Literal["pair", "position"] = Field(
+        "pair", description="a mixed image counts by the mean of both weights, or every position "
+        "by the weight of the label it comes from"
+    )  # fmt: skip
+    average: float = Field(
+        0.0, ge=0, lt=1, description="pseudo-labels come from an average of each network that "
+        "keeps this share of itself at every step; 0 takes the networks themselves"
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _of_predictions(self) -> MixingSettings:
+        of_predictions = {"hard": not self.hard, "gate": self.gate > 0, "average": self.average > 0}
+        set_here = [f"mixing.{name}" for name, is_set in of_predictions.items() if is_set]
+        if self.target == "labels" and set_here:
+            raise ValueError(
+                f"{set_here[0]} is of pseudo-labels, and mixing.target = 'labels' has none; take "
+                "mixing.target = 'predictions'"
+            )
+        return self
+
+
+class DualSettings(Section):
+    """Two models that teach each other by mixed images (seed A, A4)."""
+
+    use: bool = Field(
+        False, description="train an auxiliary network beside the main one: labelmend train --dual"
+    )
+    both: bool = Field(
+        False, description="either network sees both images of a pair, not one of them"
+    )
+    judges: Literal["main", "both"] = Field(
+        "main", description="whose gradients say how much a label counts: those of the main "
+        "network, or the mean of both networks' findings"
+    )  # fmt: skip
 
 
 class OptimiserSettings(Section):

@@ -14,7 +14,7 @@ from typing import Any
 from labelmend.data.whole import judge
 from labelmend.errors import DataError, NonFiniteError
 from labelmend.files.readers import load_verified, read_as, read_label
-from labelmend.inference.predictor import Predictor
+from labelmend.inference.predictor import Model, Predictor
 from labelmend.metrics import Row, summarise
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import write_atomically
@@ -23,7 +23,10 @@ from labelmend.types import Sample, Split
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What an evaluation found; also written to ``RUN/evaluation/SPLIT.csv`` and ``.json``."""
+    """What an evaluation found; also written to ``RUN/evaluation/SPLIT.csv`` and ``.json``.
+
+    That of another ``model`` than the main network goes to ``RUN/evaluation-MODEL/``.
+    """
 
     split: str
     step: int
@@ -31,12 +34,14 @@ class Evaluation:
     rows: tuple[Row, ...]
     mean: Mapping[str, float]
     per_class: Mapping[str, Mapping[str, float]]
+    model: Model = "main"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a figure that does not exist (a class that never occurs) is null."""
         return {
             "split": self.split,
             "step": self.step,
+            "model": self.model,
             "samples": len(self.samples),
             "mean": _numbers(self.mean),
             "per_class": {name: _numbers(row) for name, row in self.per_class.items()},
@@ -62,6 +67,7 @@ class Evaluation:
             lines.append([name, *(_shown(row.get(metric)) for metric in metrics)])
         many = len(self.samples)
         title = f"{self.split}: {many} strong label{'s' * (many != 1)}, step {self.step}"
+        title += "" if self.model == "main" else f", model {self.model}"
         return "\n".join([title, "", *_aligned(lines), "", *self._remarks()])
 
     def _remarks(self) -> list[str]:
@@ -95,6 +101,7 @@ def evaluate(
     """Compare predictions with the strong labels of a split, at the size of the files.
 
     Args:
+        predictor: from :func:`load`, which also says which of two networks is judged.
         split: by default ``test``, or ``val`` where no strong sample is kept for testing.
 
     Raises:
@@ -123,9 +130,15 @@ def evaluate(
         watcher.finish()
     summary = summarise(rows)
     result = Evaluation(
-        chosen, predictor.step, samples, tuple(rows), summary["mean"], summary["per_class"]
+        chosen,
+        predictor.step,
+        samples,
+        tuple(rows),
+        summary["mean"],
+        summary["per_class"],
+        predictor.model,
     )
-    folder = predictor.run.folder("evaluation")
+    folder = predictor.folder("evaluation")
     write_atomically(folder / f"{chosen}.csv", result.to_csv().encode())
     text = json.dumps(result.to_json(), indent=2, allow_nan=False)
     write_atomically(folder / f"{chosen}.json", text.encode())

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,11 +14,15 @@ from torch import Tensor, nn
 
 from labelmend.data.prepare import Preparation
 from labelmend.data.whole import predict_whole
-from labelmend.errors import NonFiniteError, RunError, SettingsError, ShapeError
+from labelmend.errors import NonFiniteError, RunError, SettingsError, ShapeError, unknown
+from labelmend.inference.ensemble import Ensemble
 from labelmend.networks.build import build_network
 from labelmend.networks.trust import check_named
-from labelmend.runs import Run
+from labelmend.runs import Checkpoint, Run
 from labelmend.types import DataSpec, Raster
+
+Model = Literal["main", "auxiliary", "ensemble"]
+"""Which of a run's networks predicts; the last two exist where two were trained."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -40,6 +44,7 @@ class Predictor:
         multiple: what the sides of the network's input are a multiple of.
         device: where it computes.
         notes: what a person should know, such as checkpoints that were damaged and passed over.
+        model: ``main``, ``auxiliary`` or, for both networks together, ``ensemble``.
     """
 
     run: Run
@@ -50,14 +55,25 @@ class Predictor:
     multiple: int
     device: torch.device
     notes: tuple[str, ...] = ()
+    model: Model = "main"
 
     def __repr__(self) -> str:
-        return f"Predictor({str(self.run.path)!r}, step={self.step}, device={str(self.device)!r})"
+        facts = f"step={self.step}, device={str(self.device)!r}"
+        other = "" if self.model == "main" else f", model={self.model!r}"
+        return f"Predictor({str(self.run.path)!r}, {facts}{other})"
 
     @property
     def spec(self) -> DataSpec:
         """What the data it was trained on had in common."""
         return self.run.data.spec
+
+    def folder(self, name: str) -> Path:
+        """The run's folder for what this model yields, made if need be.
+
+        ``name`` itself for the main network and ``name-MODEL`` for the others, so that none
+        replaces what another one gave.
+        """
+        return self.run.folder(name if self.model == "main" else f"{name}-{self.model}")
 
     def predict(
         self, image: np.ndarray | Tensor, *, spacing: Sequence[float] | None = None
@@ -97,7 +113,7 @@ class Predictor:
         )
         if not np.isfinite(scores).all():
             raise NonFiniteError(
-                f"the network of {self.run.path} (step {self.step}) yields NaN or infinity for "
+                f"the network of {self.run.path} ({self._origin}) yields NaN or infinity for "
                 "this image; look for values far beyond those of the training images"
             )
         return self.preparation.restore(scores, grid)
@@ -105,6 +121,11 @@ class Predictor:
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Class indices ``(*space)`` int64 for scores; for regression the scores themselves."""
         return scores if self.spec.task == "regression" else scores.argmax(0)
+
+    @property
+    def _origin(self) -> str:
+        other = "" if self.model == "main" else f", model {self.model}"
+        return f"step {self.step}{other}"
 
     def _raster(self, image: np.ndarray | Tensor, spacing: Sequence[float] | None) -> Raster:
         array = _as_array(image)
@@ -137,6 +158,7 @@ def load(
     run: Run | str | Path,
     *,
     checkpoint: Literal["last", "best"] | int = "last",
+    model: Model = "main",
     device: str = "auto",
     network: str | None = None,
 ) -> Predictor:
@@ -145,12 +167,15 @@ def load(
     Args:
         run: the run, or its folder.
         checkpoint: ``last``, ``best`` (on held-out strong samples) or a step.
+        model: of a run that trained two networks also the ``auxiliary`` one, or the ``ensemble``
+            of both: the mean of their predictions.
         device: ``auto`` takes CUDA where there is one, else the CPU.
         network: where the run was trained with ``module:Class`` of your own, its name again:
             loading never imports code that you did not name.
 
     Raises:
-        RunError: when the folder is no run, has no such checkpoint, or one of another network.
+        RunError: when the folder is no run, has no such checkpoint or model, or a checkpoint of
+            another network.
         DamagedError: when no checkpoint is whole.
         SettingsError: when the run needs code that you did not name, or the device is not there.
 
@@ -159,19 +184,35 @@ def load(
     opened = run if isinstance(run, Run) else Run.open(Path(run))
     saved = opened.load(checkpoint)
     chosen = _device(device)
-    model = _network(opened, network)
-    _fill(model, saved.tensors.get("main", {}), f"{opened.path}, step {saved.step}")
+    built = _built(opened, saved, model, network)
     facts = opened.facts
     return Predictor(
         opened,
         saved.step,
-        model.to(chosen).eval(),
+        built.to(chosen).eval(),
         Preparation.from_json(facts["preparation"]),
         tuple(facts["patch"]),
         facts["multiple"],
         chosen,
         saved.notes,
+        model,
     )
+
+
+def _built(run: Run, saved: Checkpoint, model: Model, named: str | None) -> nn.Module:
+    """The network or networks that predict, with their trained parameters."""
+    if model not in get_args(Model):
+        raise unknown("model", model, get_args(Model))
+    groups = ("main", "auxiliary") if model == "ensemble" else (model,)
+    if "auxiliary" in groups and "auxiliary" not in saved.tensors:
+        raise RunError(
+            f"{run.path} trained one network, so there is no model {model!r}; use --model main, "
+            "or train with --dual"
+        )
+    networks = [_network(run, named) for _ in groups]
+    for network, group in zip(networks, groups, strict=True):
+        _fill(network, saved.tensors.get(group, {}), f"{run.path}, step {saved.step}")
+    return networks[0] if len(networks) == 1 else Ensemble(networks, run.data.spec.task)
 
 
 def _network(run: Run, named: str | None) -> nn.Module:

@@ -20,6 +20,7 @@ from labelmend.errors import ChangedDataError, DataError, NonFiniteError
 from labelmend.inference.evaluate import Evaluation, evaluate
 from labelmend.inference.predictor import Predictor
 from labelmend.metrics import summarise
+from labelmend.runs import Checkpoint
 from labelmend.types import Sample
 
 Trained = Callable[[str], Any]
@@ -92,6 +93,30 @@ def test_what_is_found_is_kept_in_the_run(predictor: Predictor) -> None:
         assert {k: float(row[k]) for k in numbers["foreground"]} == numbers["foreground"]
 
 
+def test_what_two_networks_and_both_together_are_worth_is_kept_side_by_side(
+    predictor: Predictor,
+) -> None:
+    run = predictor.run
+    saved = run.load("last")
+    other = {name: -tensor for name, tensor in saved.tensors["main"].items()}
+    run.save(Checkpoint(saved.step, {**saved.tensors, "auxiliary": other}, saved.state))
+    places = {
+        "main": "evaluation", "auxiliary": "evaluation-auxiliary", "ensemble": "evaluation-ensemble"
+    }  # fmt: skip
+    found = {}
+    for model in places:
+        found[model] = evaluate(labelmend.load(run, model=model), "train")
+        assert found[model].model == found[model].to_json()["model"] == model
+        title = found[model].to_text().splitlines()[0]
+        assert title == "train: 5 strong labels, step 3" + f", model {model}" * (model != "main")
+    assert found["main"].rows != found["auxiliary"].rows
+    for model, place in places.items():
+        folder = run.path / place
+        assert sorted(path.name for path in folder.iterdir()) == ["train.csv", "train.json"]
+        assert json.loads((folder / "train.json").read_text()) == found[model].to_json()
+        assert (folder / "train.csv").read_text() == found[model].to_csv()
+
+
 def test_progress_is_told(predictor: Predictor) -> None:
     class Counts:
         def __init__(self) -> None:
@@ -139,6 +164,7 @@ def test_changed_data_is_noticed(trained: Trained, tmp_path: Path) -> None:
 def test_a_figure_that_does_not_exist_is_null_empty_and_a_dash() -> None:
     found = made(0.5, 1.0)
     assert found.to_json()["per_class"] == {"cell": {"dice": 0.75}, "other": {"dice": None}}
+    assert found.to_json()["model"] == "main"
     assert found.to_json()["mean"] == {"dice": 0.75} and found.to_json()["samples"] == 2
     assert json.loads(json.dumps(found.to_json(), allow_nan=False)) == found.to_json()
     assert found.to_csv().splitlines() == [

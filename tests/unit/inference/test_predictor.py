@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import labelmend
 from labelmend.errors import DamagedError, NonFiniteError, RunError, SettingsError, ShapeError
 from labelmend.inference.predictor import Predictor
+from labelmend.runs import Checkpoint
 from labelmend.types import Raster
 
 Trained = Callable[[str], Any]
@@ -261,3 +262,83 @@ def test_a_device_that_is_none_is_refused(name: str, trained: Trained) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="there is no run in"):
         labelmend.load(tmp_path / "nowhere")
+
+
+# --- two networks ---------------------------------------------------------------------------------
+
+
+def twofold(source: Path, target: Path) -> Path:
+    """A copy of a run with an auxiliary network, whose parameters are others."""
+    shutil.copytree(source, target)
+    run = labelmend.Run.open(target)
+    saved = run.load("last")
+    torch.manual_seed(1)
+    other = {name: t + 0.3 * torch.randn_like(t) for name, t in saved.tensors["main"].items()}
+    run.save(Checkpoint(saved.step + 1, {**saved.tensors, "auxiliary": other}, saved.state))
+    return target
+
+
+@pytest.mark.parametrize("kind", ["gray", "recording"])
+def test_an_ensemble_gives_the_mean_of_both_probabilities(
+    kind: str, trained: Trained, tmp_path: Path
+) -> None:
+    run = twofold(trained(kind).run, tmp_path / "run")
+    size = (1, 20, 24) if kind == "gray" else (1, 400)
+    raster = Raster(RNG.normal(size=size))
+    found = {}
+    for model in ("main", "auxiliary", "ensemble"):
+        predictor = labelmend.load(run, model=model)
+        assert predictor.model == model and predictor.step == 4
+        assert not any(part.training for part in predictor.network.modules())
+        # Of one patch; where patches are joined it is scores that are joined, as for one network.
+        found[model] = predictor.network(
+            torch.as_tensor(predictor.preparation.image(raster)[0])[None]
+        ).softmax(1)
+    assert not torch.allclose(found["main"], found["auxiliary"], atol=0.01)
+    torch.testing.assert_close(found["ensemble"], (found["main"] + found["auxiliary"]) / 2)
+
+
+def test_an_ensemble_gives_the_mean_of_both_outputs(trained: Trained, tmp_path: Path) -> None:
+    run = twofold(trained("continuous").run, tmp_path / "run")
+    image = RNG.normal(size=(1, 20, 31))
+    main, auxiliary, both = (
+        labelmend.load(run, model=model).predict(image)
+        for model in ("main", "auxiliary", "ensemble")
+    )
+    assert not np.allclose(main, auxiliary, atol=0.01)
+    np.testing.assert_allclose(both, (main + auxiliary) / 2, rtol=1e-5, atol=1e-5)
+
+
+def test_each_network_is_filled_with_its_own_parameters(trained: Trained, tmp_path: Path) -> None:
+    run = twofold(trained("gray").run, tmp_path / "run")
+    saved = labelmend.Run.open(run).load("last").tensors
+    for model in ("main", "auxiliary"):
+        found = labelmend.load(run, model=model).network.state_dict()
+        assert all(torch.equal(found[name], saved[model][name]) for name in saved[model])
+    both = labelmend.load(run, model="ensemble").network.state_dict()
+    assert len(both) == 2 * len(saved["main"])
+
+
+def test_a_predictor_of_another_network_says_so_and_has_folders_of_its_own(
+    trained: Trained, tmp_path: Path
+) -> None:
+    run = twofold(trained("gray").run, tmp_path / "run")
+    predictor = labelmend.load(run, model="ensemble", device="cpu")
+    assert repr(predictor).endswith("step=4, device='cpu', model='ensemble')")
+    assert predictor.folder("predictions") == run.resolve() / "predictions-ensemble"
+    assert predictor.folder("predictions").is_dir()
+    assert labelmend.load(run).folder("predictions") == run.resolve() / "predictions"
+    broken = dataclasses.replace(predictor, network=Broken())
+    with pytest.raises(NonFiniteError, match=r"step 4, model ensemble\) yields NaN"):
+        broken.predict(RNG.normal(size=(20, 24)))
+
+
+@pytest.mark.parametrize("model", ["auxiliary", "ensemble"])
+def test_a_second_network_that_was_not_trained_is_refused(model: Any, trained: Trained) -> None:
+    with pytest.raises(RunError, match="trained one network.*--model main, or train with --dual"):
+        labelmend.load(trained("gray").run, model=model)
+
+
+def test_a_model_that_is_none_is_refused(trained: Trained) -> None:
+    with pytest.raises(SettingsError, match="unknown model 'aux'; did you mean 'auxiliary'"):
+        labelmend.load(trained("gray").run, model="aux")  # type: ignore[arg-type]

@@ -1,0 +1,53 @@
+"""The command line: say what is wanted, do it, say what came out in as few words as possible."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+import cyclopts
+
+from labelmend.cli import after, before, training
+from labelmend.cli.failures import answer
+
+# Whatever needs torch is imported inside the commands that use it: --help and check answer at once.
+
+app = cyclopts.App(
+    name="labelmend",
+    help="Train segmentation and other dense-prediction models on labels that cannot be "
+    "fully trusted.",
+    version_flags=["--version"],
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # it would end in silence
+)
+
+for _command in (
+    before.check,
+    training.train,
+    before.settings,
+    after.evaluate,
+    after.predict,
+    after.report,
+    before.demo,
+):
+    app.command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; every failure is one line on standard error and a status that is not 0."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold anything
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit status.
+
+    >>> run(["evaluate", "no/such/run", "--chekpoint", "best"])
+    2
+    """
+    return answer(
+        lambda: app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    )

@@ -1,0 +1,138 @@
+"""What one does after a training: judge its network, predict with it, make a page of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from labelmend.cli.output import Flag, Json, as_json, complain, make_watcher
+
+if TYPE_CHECKING:
+    from labelmend.inference.predictor import Predictor
+
+Split = Literal["train", "val", "test"]
+Which = Literal["last", "best"]
+Model = Literal["main", "auxiliary", "ensemble"]
+
+
+def evaluate(
+    run: Path,
+    /,
+    *,
+    split: Split | None = None,
+    checkpoint: Which = "last",
+    model: Model = "main",
+    device: str = "auto",
+    network: str | None = None,
+    json: Json = False,
+) -> int:
+    """Compare predictions with the strong labels of a split, per sample and per class.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    split
+        train, val or test; by default test, or val where there is no test split.
+    checkpoint
+        last or best.
+    model
+        The network to use; auxiliary and ensemble (mean of
+        both predictions) exist where two were trained.
+    device
+        auto, cpu, cuda or mps.
+    network
+        The run's own network, repeated, where it is module:Class of yours.
+    json
+        Print one JSON object instead of a table.
+    """
+    from labelmend.inference.evaluate import evaluate as judge
+
+    predictor = _load(run, checkpoint, model, device, network)
+    result = judge(predictor, split, watcher=make_watcher(quiet=json, title="evaluating"))
+    print(as_json(result.to_json()) if json else result.to_text())
+    if not json:
+        print(f"per sample: {run / predictor.folder('evaluation').name / result.split}.csv")
+    return 0
+
+
+def predict(
+    run: Path,
+    inputs: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    out: Path | None = None,
+    checkpoint: Which = "last",
+    model: Model = "main",
+    device: str = "auto",
+    network: str | None = None,
+    quiet: Flag = False,
+) -> int:
+    """Write a label for every input, in the input's family of formats.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    inputs
+        Files, or folders of them.
+    out
+        Where the labels go; RUN/predictions by default, or RUN/predictions-MODEL.
+    checkpoint
+        last or best.
+    model
+        The network to use; auxiliary and ensemble (mean of
+        both predictions) exist where two were trained.
+    device
+        auto, cpu, cuda or mps.
+    network
+        The run's own network, repeated, where it is module:Class of yours.
+    quiet
+        Say nothing but what went wrong.
+    """
+    from labelmend.inference.files import predict_files
+
+    predictor = _load(run, checkpoint, model, device, network)
+    out = out or predictor.folder("predictions")
+    watcher = make_watcher(quiet, title="predicting")
+    written, failed = predict_files(predictor, inputs, out, watcher=watcher)
+    for problem in failed:
+        print(f"failed: {problem}")
+    if not quiet:
+        print(f"{len(written)} label{'s' * (len(written) != 1)} written to {out}")
+    if not failed:
+        return 0
+    title = f"{len(failed)} of {len(failed) + len(written)} inputs failed"
+    return complain(f"{title}{', the first' * (len(failed) > 1)}: {failed[0]}")
+
+
+def report(run: Path, /, *, out: Path | None = None, network: str | None = None) -> int:
+    """Make one self-contained HTML page of a run, with pictures.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    out
+        The page's file; RUN/report.html by default.
+    network
+        The run's own network, repeated, where it is module:Class of yours.
+    """
+    from labelmend.report import write_report
+
+    print(f"report: {write_report(run, out, network=network)}")
+    return 0
+
+
+def _load(
+    run: Path, checkpoint: Which, model: Model, device: str, network: str | None
+) -> Predictor:
+    from labelmend.inference.predictor import load
+
+    predictor = load(run, checkpoint=checkpoint, model=model, device=device, network=network)
+    for note in predictor.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return predictor

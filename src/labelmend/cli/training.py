@@ -1,0 +1,131 @@
+"""Train a network on a data set, or go on with a training that was stopped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from labelmend.cli.output import Flag, make_watcher
+from labelmend.errors import SettingsError
+
+if TYPE_CHECKING:
+    from labelmend.runs import Run
+
+
+def train(
+    data: Path | None = None,
+    /,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    preset: str | None = None,
+    config: Path | None = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    allow_bad: int | None = None,
+    mix: Flag = False,
+    dual: Flag = False,
+    network: str | None = None,
+    quiet: Flag = False,
+) -> int:
+    """Train on strong and weak labels, and learn how much every weak one should count.
+
+    Parameters
+    ----------
+    data
+        The data set's folder.
+    out
+        The run folder to make; must not exist or be empty.
+    resume
+        A run folder to go on with, exactly where it stopped, with its own settings.
+    preset
+        weighted (by default), pooled (all labels alike),
+        strong_only, plain (every label counts 1) or seed_a (the
+        first patent document to the letter).
+    config
+        A TOML file of settings; `labelmend settings` prints one to start from.
+    set_
+        Single settings over that, such as --set batch.size=4.
+    steps
+        Training steps.
+    epochs
+        Or passes over the larger set of labels.
+    seed
+        Fixes everything random.
+    device
+        auto, cpu, cuda or mps.
+    workers
+        Processes that load data.
+    allow_bad
+        Samples that may be left out because of bad files.
+    mix
+        Train on mixed images too: what is of a class in one, cut out and put into another.
+    dual
+        Train two networks that teach each other by mixed images; implies --mix.
+    network
+        With --resume, the run's own network, repeated, where it is module:Class of yours.
+    quiet
+        Say nothing but what went wrong.
+    """
+    options = {
+        **_given(steps=steps, epochs=epochs, seed=seed, device=device),
+        **_section("input", workers=workers, allow_bad=allow_bad),
+        **_section("mixing", use=mix or dual or None),  # two networks need mixed images
+        **_section("dual", use=dual or None),
+    }
+    if resume is not None:
+        if options or any(v is not None for v in (data, out, preset, config, set_)):
+            raise SettingsError(
+                "--resume goes on with the run's own data and settings; give no other option, "
+                "or begin a new run with --out"
+            )
+        from labelmend.training.assembly import resume as go_on
+
+        run = go_on(resume, watcher=make_watcher(quiet), network=network)
+    else:
+        if data is None or out is None:
+            raise SettingsError(
+                "train wants a data folder and a run folder: labelmend train DATA --out RUN"
+            )
+        if network is not None:
+            raise SettingsError(
+                f"--network belongs to --resume; to train one, --set network.name={network}"
+            )
+        from labelmend.config import gather
+
+        chosen = gather(preset or "weighted", config, set_ or [], options)
+        # Settings are checked before torch is imported, which takes seconds.
+        from labelmend.training.assembly import fit
+
+        run = fit(data, out, settings=chosen, watcher=make_watcher(quiet))
+    if not quiet and os.environ.get("RANK", "0") == "0":
+        print(_trained(run, resume or out))
+    return 0
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _section(name: str, **values: Any) -> dict[str, Any]:
+    given = _given(**values)
+    return {name: given} if given else {}
+
+
+def _trained(run: Run, folder: Path | None) -> str:
+    """What came out, and what one may want to do with it."""
+    steps = max((record["step"] for record in run.metrics("train")), default=0)
+    main = [(m, r) for r in run.metrics("val") for m in ("dice", "psnr") if r.get(m) is not None]
+    best = max(((record[m], -record["step"], m) for m, record in main), default=None)
+    shown = "" if best is None else f"; best held-out {best[2]} {best[0]:.3f} at step {-best[1]}"
+    commands = [f"labelmend {name} {folder}" for name in ("evaluate", "report")]
+    commands.append(f"labelmend predict {folder} IMAGES --out LABELS")
+    lines = [f"trained: {folder}, {steps} step{'s' * (steps != 1)}{shown}"]
+    return "\n".join(lines + [f"next:    {command}" for command in commands])
