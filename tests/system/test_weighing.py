@@ -19,7 +19,7 @@ from labelmend.data.dataset import SampleDataset
 from labelmend.errors import DataError, SettingsError, Stopped
 from labelmend.progress import Silent
 from labelmend.runs import Run
-from labelmend.training import reweigh
+from labelmend.training import judge
 from labelmend.training.assembly import fit, parts, resume, weighing
 from labelmend.training.objective import Objective
 from labelmend.training.reweigh import Reweigher
@@ -223,10 +223,11 @@ def test_batch_statistics_are_refused_and_running_averages_left_alone(
     call, changed = Reweigher.__call__, []
 
     def watched(self, *args):
-        before = {name: value.clone() for name, value in self.network.state_dict().items()}
+        network = self.judges[0].network
+        before = {name: value.clone() for name, value in network.state_dict().items()}
         done = call(self, *args)
-        changed.extend(n for n, v in self.network.state_dict().items() if not v.equal(before[n]))
-        assert self.network.training
+        changed.extend(n for n, v in network.state_dict().items() if not v.equal(before[n]))
+        assert network.training
         return done
 
     monkeypatch.setattr(Reweigher, "__call__", watched)
@@ -428,7 +429,7 @@ def test_learned_weights_that_draw_are_those_before_the_latest_weight_step(
     monkeypatch.setattr(Reweigher, "__call__", watch)
     run = train(use="sampler", steps=12, rate=1.0, update="centred")
     assert len(tables) == 6
-    plan = parts._plan(run.settings, run.data)
+    plan = parts.plan_of(run.settings, run.data)
     for step, (parcel, _) in enumerate(watched):
         due = plan.batch(step, tables[max(step // 2 - 1, 0)])
         assert parcel.batch.index.tolist() == [draw.index for draw in due]
@@ -467,8 +468,8 @@ def test_a_training_stopped_within_weight_steps_ends_with_the_same_bits(
     whole = train("whole", steps=8, weak_samples=5, **chosen)
 
     def killed() -> None:
-        found = sending(reweigh._found, signal.SIGKILL, after=4)
-        monkeypatch.setattr(reweigh, "_found", found)
+        found = sending(judge._found, signal.SIGKILL, after=4)
+        monkeypatch.setattr(judge, "_found", found)
         train("run", steps=8, weak_samples=5, **chosen)
 
     # Two batches to a weight step: the second step ends at its second one, the third at its first.
@@ -477,7 +478,7 @@ def test_a_training_stopped_within_weight_steps_ends_with_the_same_bits(
     assert run.steps() == [3]
     (tmp_path / "given.csv").unlink(missing_ok=True)
     with monkeypatch.context() as patch:
-        patch.setattr(reweigh, "_found", sending(reweigh._found, signal.SIGTERM, after=3))
+        patch.setattr(judge, "_found", sending(judge._found, signal.SIGTERM, after=3))
         with pytest.raises(Stopped):
             resume(run.path)
     assert run.load("last").step == 6

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from labelmend.config import Settings
 from labelmend.errors import SettingsError
+from labelmend.training.assembly.costs import step_cost
 from labelmend.training.assembly.weighing import schedule
 from labelmend.training.turns import Turns
 
@@ -23,6 +24,13 @@ OPTIONS = {
     "strong_samples": st.integers(1, 64),
     "overhead": st.floats(0.01, 10),
 }
+METHODS = st.sampled_from(
+    [
+        {},
+        {"mixing": {"use": True, "target": "predictions", "average": 0.9}},
+        {"mixing": {"use": True}, "dual": {"use": True, "judges": "both"}},
+    ]
+)
 RHYTHMS = st.sampled_from([(), ("every",), ("weak_samples",)])
 
 
@@ -31,7 +39,8 @@ def settings(draw, rhythm=RHYTHMS) -> Settings:
     """Any settings in which overhead decides how often, or how many, or both."""
     chosen = {name: draw(values) for name, values in OPTIONS.items()}
     chosen |= {name: draw(st.integers(1, 400)) for name in draw(rhythm)}
-    return Settings.make({"weighting": chosen, "batch": {"size": draw(st.integers(2, 64))}})
+    batch = {"size": draw(st.integers(2, 64))}
+    return Settings.make(draw(METHODS), {"weighting": chosen, "batch": batch})
 
 
 weak_labels = st.integers(1, 5_000)
@@ -107,7 +116,7 @@ def test_what_was_saved_up_pays_for_the_first_look(settings, weak, start) -> Non
 
 def test_a_small_set_is_looked_at_as_a_whole_at_first() -> None:
     found = schedule(Settings.make(), 150, 1500)
-    assert (found.start, found.first) == (100, 150)
+    assert (found.start, found.first) == (150, 150)
     assert found.judged < 150
 
 
@@ -122,7 +131,7 @@ def test_every_label_is_looked_at_within_the_announced_wait(weak, size, seed) ->
 
 
 @pytest.mark.parametrize(
-    ("steps", "start"), [(1, 0), (10, 2), (100, 25), (400, 100), (2000, 100), (100_000, 100)]
+    ("steps", "start"), [(1, 0), (10, 2), (100, 25), (400, 100), (2000, 150), (100_000, 150)]
 )
 def test_the_first_weight_step_waits_for_a_network_that_knows_something(steps, start) -> None:
     assert schedule(Settings.make(), 200, steps).start == start
@@ -157,3 +166,42 @@ def test_how_many_alone_decides_how_often() -> None:
     assert found.judged == 120
     assert found.every > 25
     assert found.cost <= 0.25
+
+
+# ------------------------------------------------------------------ mixed images, two networks
+
+PASSES = [
+    # What is trained on what, and the passes of a step over an image of the batch (3: plain).
+    ({}, {}, 3),
+    ({"use": True}, {}, 4.5),
+    ({"use": True, "target": "labels"}, {}, 4.5),
+    ({"use": True, "target": "predictions"}, {}, 4.5),
+    ({"use": True, "average": 0.9}, {}, 5.5),
+    ({"use": True, "target": "predictions", "average": 0.9}, {}, 5.5),
+    ({"use": True}, {"use": True}, 7),
+    ({"use": True, "average": 0.9}, {"use": True}, 8),
+    ({"use": True}, {"use": True, "both": True}, 9),
+    ({"use": True, "average": 0.9}, {"use": True, "both": True}, 11),
+    ({"average": 0.9}, {"both": True, "judges": "both"}, 3),
+]
+
+
+@pytest.mark.parametrize(("mixing", "dual", "passes"), PASSES)
+def test_a_training_step_costs_its_passes(mixing, dual, passes) -> None:
+    """And what it costs, it pays for weight steps: their share is of these training steps."""
+    method = {"mixing": mixing, "dual": dual}
+    assert step_cost(Settings.make(method)) == pytest.approx(passes / 3)
+    rhythm = {"weighting": {"every": 30, "weak_samples": 20}}
+    plain = schedule(Settings.make(rhythm), 60, 1000)
+    found = schedule(Settings.make(rhythm, method), 60, 1000)
+    assert found.cost * passes / 3 == pytest.approx(plain.cost)
+    often, usual = (schedule(Settings.make(m), 5000, 100_000) for m in (method, {}))
+    assert often.cost == pytest.approx(0.25, abs=0.02)
+    assert (often.wait(5000) < usual.wait(5000)) == (passes > 3)
+
+
+def test_two_judges_cost_twice_what_one_does() -> None:
+    rhythm = {"weighting": {"every": 30, "weak_samples": 20}, "mixing": {"use": True}}
+    one = schedule(Settings.make(rhythm, {"dual": {"use": True}}), 60, 1000)
+    two = schedule(Settings.make(rhythm, {"dual": {"use": True, "judges": "both"}}), 60, 1000)
+    assert two.cost == pytest.approx(2 * one.cost)

@@ -17,8 +17,10 @@ from labelmend.data.sampling import Plan, ahead
 from labelmend.errors import SettingsError
 from labelmend.losses import make_loss
 from labelmend.training.assembly.begin import loss_name
+from labelmend.training.assembly.costs import LEAST_EVERY, Prices, prices_of
 from labelmend.training.bend import Bend
-from labelmend.training.reweigh import Score, Search
+from labelmend.training.judge import Search
+from labelmend.training.reweigh import Score
 from labelmend.training.turns import Turns
 from labelmend.types import DataSet, DataSpec, Loss
 from labelmend.weighting.choice import check_uncoupled, choose
@@ -28,37 +30,12 @@ from labelmend.weighting.fit import disagreement, disagreement_by_class
 from labelmend.weighting.rules import Limits, update_rule
 from labelmend.weighting.weights import WeightTable, pool_by
 
-WARMUP = 100
-LEAST_EVERY = 25
+WARMUP = 150
 SHARED_BY = 4
 """Times the cost of a trusted direction that a weight step may cost: three go to looking."""
 
 REACH = 3.0
 """How far all looks at a label together can move its weight: three times from 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Costs:
-    """What things cost, in training steps on one sample (``benchmarks/bench_similarity.py``).
-
-    Attributes:
-        gradient: of a strong sample.
-        product: an iteration of Gauss–Newton, per sample of its batch.
-        judged: a weak sample in exact mode.
-    """
-
-    gradient: float
-    product: float
-    judged: float
-
-
-_COSTS = {
-    "all": _Costs(1.0, 2.2, 1.25),
-    "decoder": _Costs(0.75, 1.5, 1.05),
-    "last": _Costs(0.5, 0.35, 0.75),
-}
-_FORWARD, _CENTRAL, _ONE_BY_ONE = 0.35, 0.75, 2.0
-_FISHER, _HESSIAN, _SCALE_SEEKING = 1.4, 2.6, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +76,7 @@ def schedule(settings: Settings, weak: int, steps: int) -> Schedule:
     """
     chosen = settings.weighting
     start = min(WARMUP, steps // 4) if chosen.start is None else chosen.start
-    prices = _prices(settings)
+    prices = prices_of(settings)
     every, judged = _rhythm(settings, prices, weak)
     longest = chosen.longest_wait
     if longest is not None and -(-weak // judged) * every > longest:
@@ -111,47 +88,11 @@ def schedule(settings: Settings, weak: int, steps: int) -> Schedule:
     saved = judged if chosen.weak_samples else min(prices.judged(start), weak)
     looks = max((steps - start) / every * judged / weak, 1.0)
     rate = chosen.rate or min(max(REACH / looks, 0.05), 0.5)
-    cost = prices.of(judged) / every / settings.batch.size
-    return Schedule(start, every, judged, max(judged, saved), rate, cost)
+    share = prices.share(judged, every)
+    return Schedule(start, every, judged, max(judged, saved), rate, share)
 
 
-@dataclass(frozen=True, slots=True)
-class _Prices:
-    """What a weight step costs, and what each training step pays for it, in samples trained on."""
-
-    fixed: float
-    each: float
-    pay: float
-
-    def of(self, judged: int) -> float:
-        """A weight step."""
-        return self.fixed + self.each * judged
-
-    def steps(self, cost: float) -> int:
-        """Training steps that pay for it."""
-        return max(1, math.ceil(cost / self.pay - _ROUNDING))
-
-    def judged(self, every: int) -> int:
-        """Weak samples that can be judged every so many training steps; below 1 where none."""
-        return math.floor((self.pay * every - self.fixed) / self.each + _ROUNDING)
-
-    def within(self, longest: int, weak: int, rounds: int) -> tuple[int, int] | None:
-        """The most weight steps, up to ``rounds``, that together look at all in so many steps.
-
-        The more samples share a trusted gradient, the cheaper each of them.
-        """
-        for number in range(rounds, 0, -1):
-            judged = -(-weak // number)
-            every = max(self.steps(self.of(judged)), min(LEAST_EVERY, longest // number))
-            if every * number <= longest:
-                return every, judged
-        return None
-
-
-_ROUNDING = 1e-9
-
-
-def _rhythm(settings: Settings, prices: _Prices, weak: int) -> tuple[int, int]:
+def _rhythm(settings: Settings, prices: Prices, weak: int) -> tuple[int, int]:
     """Training steps from one weight step to the next, and weak samples of each."""
     chosen = settings.weighting
     wanted = None if chosen.weak_samples is None else min(chosen.weak_samples, weak)
@@ -169,12 +110,12 @@ def _rhythm(settings: Settings, prices: _Prices, weak: int) -> tuple[int, int]:
 
 
 def _too_long(
-    settings: Settings, prices: _Prices, weak: int, every: int, judged: int
+    settings: Settings, prices: Prices, weak: int, every: int, judged: int
 ) -> SettingsError:
     chosen = settings.weighting
     wait = -(-weak // judged) * every
     ways = f"let it be {wait}"
-    needed = prices.of(weak) / (chosen.longest_wait or wait) / settings.batch.size
+    needed = prices.share(weak, chosen.longest_wait or wait)
     needed = max(math.ceil(needed * 100) / 100, chosen.overhead)
     if needed <= MOST_OVERHEAD:
         without = " without weighting.every and weighting.weak_samples"
@@ -199,41 +140,6 @@ def refuse_far_draws(settings: Settings, schedule: Schedule) -> None:
             f"weighting.every = {far} or more where weights decide what is drawn, not "
             f"{schedule.every}"
         )
-
-
-def _prices(settings: Settings) -> _Prices:
-    pay = settings.weighting.overhead * settings.batch.size
-    return _Prices(_fixed_cost(settings), _cost_of_one(settings), pay)
-
-
-def _cost_of_one(settings: Settings) -> float:
-    chosen = settings.weighting
-    if chosen.signal in WITHOUT_SIMILARITY:
-        return _FORWARD
-    if chosen.update == "cosine":
-        return _ONE_BY_ONE
-    return _CENTRAL if chosen.mode == "central" else _costs(settings).judged
-
-
-def _fixed_cost(settings: Settings) -> float:
-    """Of a weight step, whatever the number of weak samples."""
-    chosen, costs = settings.weighting, _costs(settings)
-    if chosen.signal in WITHOUT_SIMILARITY:
-        return 0.0
-    strong = chosen.strong_samples
-    per_sample = {
-        "fisher": _FISHER,
-        "gauss_newton": costs.product * chosen.iterations,
-        "hessian": _HESSIAN * chosen.iterations,
-        "neumann": _HESSIAN * (chosen.iterations + _SCALE_SEEKING),
-    }.get(chosen.curvature, 0.0)
-    check = 2 * _FORWARD * strong if chosen.mode == "central" else 0.0
-    return costs.gradient * strong + per_sample * settings.batch.size + check
-
-
-def _costs(settings: Settings) -> _Costs:
-    which = settings.weighting.parameters
-    return _COSTS.get(which if isinstance(which, str) else "all", _COSTS["all"])
 
 
 # ---------------------------------------------------------------------- who takes part
@@ -305,24 +211,23 @@ def loss(settings: Settings, spec: DataSpec) -> Loss:
 # ---------------------------------------------------------------------- how they are judged
 
 
+def fit(settings: Settings) -> Loss:
+    """How badly a label fits a prediction, by class where classes have weights of their own."""
+    return disagreement_by_class if settings.weighting.per == "class" else disagreement
+
+
 def score(settings: Settings, rate: float) -> Score:
     """How findings become moves."""
     chosen = settings.weighting
     default = "normalised" if chosen.signal == "similarity" else "plain"
     rule = chosen.update or default
-    by_class = chosen.per == "class"
-    return Score(
-        disagreement_by_class if by_class else disagreement,
-        by_class,
-        evidence(chosen.signal),
-        # The cosine is a measure of likeness; what it finds moves weights as it is.
-        update_rule("plain" if rule == "cosine" else rule),
-        rate,
-    )
+    # The cosine is a measure of likeness; what it finds moves weights as it is.
+    rule = "plain" if rule == "cosine" else rule
+    return Score(evidence(chosen.signal), update_rule(rule), rate)
 
 
 def search(settings: Settings, network: nn.Module, facts: Mapping[str, Any]) -> Search | None:
-    """How similarities are found; None where the signal asks for none.
+    """How similarities are found by one network; None where the signal asks for none.
 
     Raises:
         SettingsError: for a network whose samples have no gradients of their own, or a choice of
