@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from labelmend.inference.evaluate import evaluate
     from labelmend.inference.predictor import Predictor, load
     from labelmend.losses import make_loss
+    from labelmend.mixing import class_mask, mix
     from labelmend.runs import Run
     from labelmend.training.assembly import fit, resume
     from labelmend.types import Alignment, Batch, DataSet, DataSpec, Raster, Region, Sample
@@ -33,6 +34,7 @@ _HOMES = {
     "Run": "runs",
     "Sample": "types",
     "WeightTable": "weighting.weights",
+    "class_mask": "mixing",
     "evaluate": "inference.evaluate",
     "fit": "training.assembly",
     "gradient_similarity": "weighting.gradients",
@@ -40,6 +42,7 @@ _HOMES = {
     "losses_of": "weighting.calls",
     "make_loss": "losses",
     "mean_gradient": "weighting.gradients",
+    "mix": "mixing",
     "resume": "training.assembly",
     "weight_step": "weighting.step",
 }
@@ -56,6 +59,7 @@ __all__ = [
     "Run",
     "Sample",
     "WeightTable",
+    "class_mask",
     "evaluate",
     "fit",
     "gradient_similarity",
@@ -63,6 +67,7 @@ __all__ = [
     "losses_of",
     "make_loss",
     "mean_gradient",
+    "mix",
     "resume",
     "weight_step",
 ]

@@ -154,7 +154,9 @@ def step(case, batch: Batch, weight: torch.Tensor, scale: torch.Tensor) -> torch
     name, task = case
     objective = Objective(make_loss(name, task, by_class=weight.ndim == 2))
     net = network()
-    total = objective({"main": net}, Parcel(batch, weight, scale, 0)).total
+    total = objective(
+        {"main": net}, Parcel(batch, weight, scale, 0, torch.ones(len(batch)) > 0)
+    ).total
     return torch.cat([total[None], *map(torch.flatten, gradients(total, net))]).detach()
 
 
@@ -235,5 +237,7 @@ def test_permuting_the_batch_changes_no_step(case, by_class, size, seed):
 def test_what_is_reported_of_samples_is_not_weighted(case, by_class, size, seed):
     batch, (weight, scale) = drawn(case[1], size, seed), weights_of(size, seed, by_class)
     objective = Objective(make_loss(*case, by_class=by_class))
-    found = objective({"main": network()}, Parcel(batch, weight, scale, 0)).losses
+    found = objective(
+        {"main": network()}, Parcel(batch, weight, scale, 0, torch.ones(len(batch)) > 0)
+    ).losses
     alike(found, make_loss(*case)(network()(batch.image), batch.label, batch.valid).detach())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -105,6 +106,14 @@ class Plan:
         """Samples of each pool in every batch: ``strong`` and ``weak``, or ``all``."""
         return {name: taken for name, _, taken in self._parts()}
 
+    def counts_by(self, weights: Weights | None) -> dict[str, int]:
+        """:attr:`counts` of a batch that is drawn by weights: all strong if no weak one has any."""
+        counts = self.counts
+        if weights is None or "weak" not in counts:
+            return counts
+        weighty = self._checked(weights)[_places(self.weak)].any()
+        return counts if weighty else {"strong": self.size, "weak": 0}
+
     def batch(self, step: int, weights: Weights | None = None) -> list[Draw]:
         """The draws of a step, strong and weak ones spread evenly.
 
@@ -155,10 +164,8 @@ class Plan:
                 :meth:`batch` does.
         """
         self.check(rank, world, parts)
-        batch, pieces = self.batch(step, weights), world * parts
-        borders = [n * len(batch) // pieces for n in range(pieces + 1)]
-        mine = range(rank * parts, (rank + 1) * parts)
-        return [batch[borders[n] : borders[n + 1]] for n in mine]
+        batch = self.batch(step, weights)
+        return [batch[a:b] for a, b in borders(len(batch), rank, world, parts)]
 
     def check(self, rank: int, world: int, parts: int) -> None:
         """Refuse a division of batches that leaves someone without samples.
@@ -222,6 +229,16 @@ class Plan:
     def _checked(self, weights: Weights) -> np.ndarray:
         least = 1 + max(int(_places(pool).max()) for pool in (self.strong, self.weak) if pool)
         return _vector(weights, least, or_more=True)
+
+
+def borders(length: int, rank: int, world: int, parts: int) -> list[tuple[int, int]]:
+    """From where to where process ``rank`` of ``world`` takes each of its ``parts`` pieces.
+
+    >>> borders(10, rank=1, world=2, parts=2)
+    [(5, 7), (7, 10)]
+    """
+    pieces = range(rank * parts, (rank + 1) * parts)
+    return [(n * length // (world * parts), (n + 1) * length // (world * parts)) for n in pieces]
 
 
 def ahead(workers: int, parts: int = 1) -> int:
@@ -295,9 +312,23 @@ def _locate(point: int, shift: int, ends: np.ndarray) -> int:
     return int(np.searchsorted(ends, place, side="right"))
 
 
+class Shared(Protocol):
+    """Batches that processes can share: a plan, or one of pairs."""
+
+    def check(self, rank: int, world: int, parts: int) -> None:
+        """Refuse a division that leaves someone without samples."""
+        ...
+
+    def share(
+        self, step: int, rank: int, world: int, parts: int, weights: Weights | None
+    ) -> list[Piece]:
+        """What a process draws in a step, in pieces."""
+        ...
+
+
 def load(
     dataset: SampleDataset,
-    plan: Plan,
+    plan: Shared,
     *,
     steps: range,
     rank: int = 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -28,61 +28,66 @@ class Parcel:
         scale: ``(batch,)`` one over the number of samples that its term of eq. 2 averages over,
             counted over the whole step, whatever parts and processes it is divided into.
         step: optimiser steps taken so far.
+        strong: ``(batch,)`` bool, whose labels are trusted.
     """
 
     batch: Batch
     weight: Tensor
     scale: Tensor
     step: int
+    strong: Tensor
 
-
-Term = Callable[[Networks, Parcel, Tensor], Tensor]
-"""A further term of the objective: ``(networks, parcel, logits) -> (batch,)``, to be added."""
+    def take(self, which: slice) -> Parcel:
+        """Some of the samples."""
+        weight, scale, strong = (v[which] for v in (self.weight, self.scale, self.strong))
+        return Parcel(self.batch.take(which), weight, scale, self.step, strong)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the objective made of a parcel.
+    """What an objective made of a parcel.
 
     Attributes:
         total: the scalar to differentiate.
         losses: ``(batch,)`` each sample's own loss, unweighted, detached.
+        meters: what else is worth knowing, ``(2,)`` each: a sum and how many it is of, to be added
+            up over parts and processes before they are divided.
     """
 
     total: Tensor
     losses: Tensor
+    meters: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+Goal = Callable[[Networks, Parcel], Terms]
+"""What a training step descends: an objective, whichever it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
     """Σ_k scale_k γ_k ℓ_k: eq. 2 of seed A, with labels put in place first where asked (seed B).
 
-    The loss, the search for displacements and further terms (mixed images, a second network) are
-    functions handed in; the training loop knows none of them. The trap: a γ that is also used to
-    draw samples counts twice (¶77 with eq. 11).
+    The loss and the search for displacements are functions handed in; the training loop knows
+    neither of them. Mixed images and a second network are in :mod:`labelmend.training.mixed`. The
+    trap: a γ that is also used to draw samples counts twice (¶77 with eq. 11).
 
     >>> from labelmend.losses import cross_entropy
     >>> logits = torch.zeros(2, 2, 4)
     >>> batch = Batch(logits, torch.zeros(2, 4, dtype=torch.long),
     ...               torch.ones(2, 4, dtype=torch.bool), torch.arange(2))
-    >>> parcel = Parcel(batch, torch.tensor([1.0, 0.5]), torch.tensor([1.0, 1.0]), step=0)
+    >>> parcel = Parcel(batch, weight=torch.tensor([1.0, 0.5]), scale=torch.ones(2), step=0,
+    ...                 strong=torch.tensor([True, False]))
     >>> round(Objective(cross_entropy)({"main": nn.Identity()}, parcel).total.item(), 3)
     1.04
     """
 
     loss: Loss
     align: Aligner | None = None
-    further: tuple[Term, ...] = ()
 
     def __call__(self, networks: Networks, parcel: Parcel) -> Terms:
-        """The terms of a parcel; gradients flow into every network that took part."""
-        logits = networks["main"](parcel.batch.image)
-        losses = self.judge(logits, parcel.batch)
-        share = parcel.scale.to(losses)
-        total = (share * _summed(parcel.weight.to(losses) * losses)).sum()
-        for term in self.further:
-            total = total + (share * term(networks, parcel, logits)).sum()
-        return Terms(total, _summed(losses).detach())
+        """The terms of a parcel; gradients flow into the network ``main``."""
+        losses = self.judge(networks["main"](parcel.batch.image), parcel.batch)
+        return Terms(weighed(losses, parcel.weight, parcel.scale), summed(losses).detach())
 
     def judge(self, logits: Tensor, batch: Batch) -> Tensor:
         """Each sample's loss against its label put in place, shaped as the loss has it."""
@@ -92,7 +97,7 @@ class Objective:
         """The losses of un-mixed samples as a function of parameters: ``(batch,)``, for g_S."""
 
         def losses(params: Mapping[str, Tensor]) -> Tensor:
-            return _summed(self.judge(_predicted(network, params, batch), batch))
+            return summed(self.judge(_predicted(network, params, batch), batch))
 
         return losses
 
@@ -122,7 +127,12 @@ def _predicted(network: nn.Module, params: Mapping[str, Tensor], batch: Batch) -
     return call_with(network, params, batch.image)
 
 
-def _summed(values: Tensor) -> Tensor:
+def weighed(losses: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Σ_k scale_k γ_k ℓ_k, where losses are ``(batch,)`` or by class ``(batch, classes)``."""
+    return (scale.to(losses) * summed(weight.to(losses) * losses)).sum()
+
+
+def summed(values: Tensor) -> Tensor:
     """``(batch,)``, the classes of a sample added up where they are kept apart."""
     return values if values.ndim == 1 else values.sum(1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from labelmend.data.dataset import SampleDataset
+from labelmend.data.pairs import PairPlan
 from labelmend.data.sampling import Plan, load
 from labelmend.errors import LabelmendError, NonFiniteError, WorkerError
 from labelmend.progress import Watcher
 from labelmend.runs import Checkpoint, Run
+from labelmend.training.averages import Averages
 from labelmend.training.journal import Journal
 from labelmend.training.ledger import weight_columns, weight_rows
-from labelmend.training.objective import Objective, Parcel, Terms, scales
+from labelmend.training.meters import step_figures
+from labelmend.training.objective import Goal, Parcel, Terms, scales
 from labelmend.training.processes import Processes
 from labelmend.training.reweigh import Reweigher
 from labelmend.training.schedule import Timetable
@@ -40,12 +43,16 @@ class Feed:
     """
 
     samples: SampleDataset
-    plan: Plan
+    plan: Plan | PairPlan
     parts: int
     workers: int
     timeout: float
     weigh_loss: bool = True
     weigh_draws: bool = False
+
+
+Notice = Callable[[int, Mapping[str, float]], str | None]
+"""Looks at a step's figures and says something to the person who trains, or nothing."""
 
 
 class _StopSeen(Exception):  # noqa: N818 - no error: it unwinds a task that a signal cut short
@@ -64,7 +71,7 @@ class Trainer:
         fabric: Fabric,
         networks: Mapping[str, nn.Module],
         make_optimiser: Callable[[list[nn.Parameter]], Optimizer],
-        objective: Objective,
+        objective: Goal,
         feed: Feed,
         timetable: Timetable,
         table: WeightTable,
@@ -73,6 +80,8 @@ class Trainer:
         journal: Journal,
         reweigher: Reweigher | None = None,
         validator: Validator | None = None,
+        averages: Averages | None = None,
+        notices: Sequence[Notice] = (),
     ) -> None:
         self.fabric = fabric
         self.plain = dict(networks)
@@ -88,6 +97,10 @@ class Trainer:
         self.journal = journal
         self.reweigher = reweigher
         self.validator = validator
+        self.averages = averages
+        if averages is not None:
+            averages.join()
+        self.notices = notices
         self.processes = Processes(fabric)
         self.progress = Progress()
         self._signals = StopRequest()
@@ -171,6 +184,8 @@ class Trainer:
         norm = self._clip(seen)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        if self.averages is not None:
+            self.averages.follow(step + 1)
         self._note_step(step + 1, seen, norm, rate, time.perf_counter() - began)
 
     def _next(self, loaded: Iterator[list[Batch]]) -> list[Batch]:
@@ -188,21 +203,18 @@ class Trainer:
         return parts
 
     def _parcel(self, batch: Batch, step: int) -> Parcel:
-        scale = scales(~self.table.learns[batch.index], self._counts(step))
+        strong = ~self.table.learns[batch.index]
+        scale = scales(strong, self._counts(step))
         device = self.fabric.device
         weight = self.table.used(batch.index).to(device)
         if not self.feed.weigh_loss:
             weight = torch.ones_like(weight)
         kind = next(self.plain["main"].parameters()).dtype
-        return Parcel(batch.to(device, kind), weight, scale.to(device), step)
+        return Parcel(batch.to(device, kind), weight, scale.to(device), step, strong.to(device))
 
     def _counts(self, step: int) -> Mapping[str, int]:
-        """Samples of each kind in a step: all strong where no weak one has weight to be drawn."""
-        plan = self.feed.plan
-        by_weight = self.feed.weigh_draws and "weak" in plan.counts
-        if by_weight and not self._drawn_by(step)[list(plan.weak)].any():
-            return {"strong": plan.size, "weak": 0}
-        return plan.counts
+        """Samples of each kind in a step."""
+        return self.feed.plan.counts_by(self._drawn_by(step) if self.feed.weigh_draws else None)
 
     def _forward(self, parcel: Parcel) -> Terms:
         terms = self.objective(self.networks, parcel)
@@ -241,24 +253,15 @@ class Trainer:
         rate: float,
         seconds: float,
     ) -> None:
-        sums = torch.zeros(3, dtype=torch.float64)
-        for parcel, terms in seen:
-            strong = ~self.table.learns[parcel.batch.index.cpu()]
-            losses = terms.losses.double().cpu()
-            sums += torch.stack(
-                [terms.total.detach().double().cpu(), losses[strong].sum(), losses[~strong].sum()]
-            )
-        total, of_strong, of_weak = self.processes.add(sums.to(self.fabric.device)).tolist()
-        counts = self._counts(step - 1)
-        figures = {"loss": total}
-        for name, value in (("strong", of_strong), ("weak", of_weak)):
-            if counts.get(name):
-                figures[f"loss_{name}"] = value / counts[name]
+        figures = step_figures(seen, self._counts(step - 1), self.processes)
         self.journal.log(
             {"step": step, "kind": "train", **figures}
             | {"learning_rate": rate, "gradient_norm": norm, "seconds": round(seconds, 4)}
         )
         self.watcher.step(step, figures)
+        for notice in self.notices:
+            if (text := notice(step, figures)) is not None:
+                self.watcher.say(text)
 
     # ------------------------------------------------------------------ between steps
 
@@ -337,6 +340,8 @@ class Trainer:
         tensors["weights"] = self.table.state()
         if self.reweigher is not None and (state := self.reweigher.state()):
             tensors["weighing"] = state
+        if self.averages is not None:
+            tensors |= self.averages.state()
         return Checkpoint(self.progress.step, tensors, self.progress.to_json())
 
     def _rows(self) -> list[dict[str, object]]:
@@ -351,6 +356,8 @@ class Trainer:
         self.table.restore(dict(checkpoint.tensors["weights"]))
         if self.reweigher is not None:
             self.reweigher.restore(checkpoint.tensors.get("weighing", {}))
+        if self.averages is not None:
+            self.averages.restore(checkpoint.tensors)
         self.progress = Progress(**checkpoint.state)
         if self.processes.first:  # a kill right after the checkpoint leaves an older table
             self.run.write_weights(self._rows())

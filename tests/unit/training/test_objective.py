@@ -46,7 +46,7 @@ def test_it_is_equation_2_written_out() -> None:
     losses = dice_ce(net(whole.image), whole.label, whole.valid)
     expected = (losses[0] + losses[2]) / 2
     expected = expected + (0.5 * losses[1] + 0.0 * losses[3] + 0.25 * losses[4]) / 3
-    parcel = Parcel(whole, WEIGHT, scales(STRONG, COUNTS), 0)
+    parcel = Parcel(whole, WEIGHT, scales(STRONG, COUNTS), 0, STRONG)
     terms = Objective(dice_ce)({"main": net}, parcel)
     torch.testing.assert_close(terms.total, expected, rtol=1e-14, atol=0)
     torch.testing.assert_close(terms.losses, losses.detach(), rtol=0, atol=0)
@@ -58,8 +58,8 @@ def test_parts_of_a_batch_add_up_to_it(cuts: set[int]) -> None:
     borders = [0, *sorted(cuts), 5]
     places = [list(range(a, b)) for a, b in itertools.pairwise(borders)]
     scale = scales(STRONG, COUNTS)
-    parts = [Parcel(part(whole, p), WEIGHT[p], scale[p], 0) for p in places]
-    once = gradient(net, [Parcel(whole, WEIGHT, scale, 0)])
+    parts = [Parcel(part(whole, p), WEIGHT[p], scale[p], 0, STRONG[p]) for p in places]
+    once = gradient(net, [Parcel(whole, WEIGHT, scale, 0, STRONG)])
     torch.testing.assert_close(gradient(net, parts), once, rtol=1e-12, atol=1e-14)
 
 
@@ -67,8 +67,8 @@ def test_weight_0_is_a_sample_removed() -> None:
     whole, net = batch(), network()
     scale = scales(STRONG, COUNTS)
     kept = [0, 1, 2, 4]
-    with_it = gradient(net, [Parcel(whole, WEIGHT, scale, 0)])
-    without = gradient(net, [Parcel(part(whole, kept), WEIGHT[kept], scale[kept], 0)])
+    with_it = gradient(net, [Parcel(whole, WEIGHT, scale, 0, STRONG)])
+    without = gradient(net, [Parcel(part(whole, kept), WEIGHT[kept], scale[kept], 0, STRONG[kept])])
     torch.testing.assert_close(with_it, without, rtol=1e-12, atol=1e-15)
 
 
@@ -78,16 +78,16 @@ def test_weight_2_is_a_sample_twice() -> None:
     doubled = WEIGHT.clone()
     doubled[1] *= 2
     twice = [0, 1, 1, 2, 3, 4]
-    one = gradient(net, [Parcel(whole, doubled, scale, 0)])
-    two = gradient(net, [Parcel(part(whole, twice), WEIGHT[twice], scale[twice], 0)])
+    one = gradient(net, [Parcel(whole, doubled, scale, 0, STRONG)])
+    two = gradient(net, [Parcel(part(whole, twice), WEIGHT[twice], scale[twice], 0, STRONG[twice])])
     torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-15)
 
 
 def test_permuting_the_batch_changes_nothing_but_the_order() -> None:
     whole, net = batch(), network()
     scale, order = scales(STRONG, COUNTS), [3, 1, 4, 0, 2]
-    straight = Objective(dice_ce)({"main": net}, Parcel(whole, WEIGHT, scale, 0))
-    shuffled = Parcel(part(whole, order), WEIGHT[order], scale[order], 0)
+    straight = Objective(dice_ce)({"main": net}, Parcel(whole, WEIGHT, scale, 0, STRONG))
+    shuffled = Parcel(part(whole, order), WEIGHT[order], scale[order], 0, STRONG[order])
     other = Objective(dice_ce)({"main": net}, shuffled)
     torch.testing.assert_close(straight.losses[order], other.losses, rtol=1e-13, atol=0)
     torch.testing.assert_close(straight.total, other.total, rtol=1e-13, atol=0)
@@ -108,22 +108,9 @@ def test_labels_are_judged_where_they_were_put() -> None:
             label.flip(-1), valid.flip(-1), torch.zeros(len(label), 2), torch.ones(len(label))
         )
 
-    parcel = Parcel(whole, WEIGHT, scales(STRONG, COUNTS), 0)
+    parcel = Parcel(whole, WEIGHT, scales(STRONG, COUNTS), 0, STRONG)
     moved = Objective(dice_ce, align=flipped)({"main": net}, parcel).losses
     expected = dice_ce(net(whole.image), whole.label.flip(-1), whole.valid.flip(-1))
     torch.testing.assert_close(moved, expected.detach())
     of = Objective(dice_ce, align=flipped).losses_of(net, whole)
     torch.testing.assert_close(of(dict(net.named_parameters())), expected)
-
-
-def test_further_terms_are_added_with_the_samples_share() -> None:
-    whole, net = batch(), network()
-    scale = scales(STRONG, COUNTS)
-    parcel = Parcel(whole, WEIGHT, scale, 0)
-
-    def constant(networks, parcel, logits):
-        return torch.full((len(parcel.batch),), 3.0, dtype=logits.dtype)
-
-    plain = Objective(dice_ce)({"main": net}, parcel).total
-    more = Objective(dice_ce, further=(constant,))({"main": net}, parcel).total
-    torch.testing.assert_close(more - plain, 3 * scale.sum())

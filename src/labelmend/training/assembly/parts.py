@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,14 +15,18 @@ from torch import Tensor, nn
 from labelmend.config import Settings
 from labelmend.data.augment import Augmentation
 from labelmend.data.dataset import SampleDataset
+from labelmend.data.pairs import PairPlan
 from labelmend.data.prepare import Preparation
 from labelmend.data.sampling import Plan
 from labelmend.networks.build import build_network, couples_samples
-from labelmend.progress import Silent, Watcher
+from labelmend.progress import Watcher
 from labelmend.runs import Run
-from labelmend.training.assembly import weighing
+from labelmend.training.assembly import mixing, weighing
 from labelmend.training.assembly.weighing import Schedule
+from labelmend.training.idle import IdleWatch
 from labelmend.training.journal import Journal
+from labelmend.training.judge import Case, Judge
+from labelmend.training.mixed import MixedObjective
 from labelmend.training.objective import Objective
 from labelmend.training.processes import Processes
 from labelmend.training.reweigh import Reweigher
@@ -37,22 +41,28 @@ DEFAULT_STEPS = 2000
 def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
     """A trainer at step 0 for a run folder, from its settings, manifest and facts alone."""
     settings, data, facts = run.settings, run.data, run.facts
-    network = _network(settings, data.spec, facts, watcher)
-    samples = _samples(settings, data, facts)
-    plan = _plan(settings, data)
+    networks = mixing.networks(settings, network_maker(settings, data.spec, facts))
+    _warn_of_coupling(networks["main"], watcher)
+    samples = samples_of(settings, data, facts)
+    plan = plan_of(settings, data)
     # From the facts: a run goes on as it began, whatever a later version would choose.
     schedule = Schedule(**facts["weighing"]) if "weighing" in facts else None
     timetable = _timetable(settings, plan, schedule)
-    watcher.say(_summary(run, plan, timetable, network, fabric.device))
-    objective = Objective(weighing.loss(settings, data.spec))
+    watcher.say(_summary(run, plan, timetable, networks, fabric.device))
+    plain = Objective(weighing.loss(settings, data.spec))
+    averages = mixing.averages(settings, networks)
+    objective = mixing.objective(settings, data.spec, facts, timetable.steps, plain)
+    if isinstance(objective, MixedObjective) and averages is not None:
+        objective = objective.taught_by(averages.networks, fabric.autocast)
     processes = Processes(fabric)
     reweigher = None
     if schedule is not None:
         watcher.say(_weight_summary(schedule, len(plan.weak)))
-        reweigher = _weigh(settings, samples, schedule, objective, network, processes, facts)
+        judging = mixing.judging(settings, networks)
+        reweigher = _weigh(settings, samples, schedule, plain, judging, processes, facts)
     return Trainer(
         fabric,
-        {"main": network},
+        networks,
         functools.partial(_optimiser, settings),
         objective,
         _feed(settings, samples, plan),
@@ -63,7 +73,9 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
         _journal(settings, run, processes),
         reweigher,
         # The device and number type are known only after Fabric has set the network up.
-        _validator(settings, samples, facts, processes, network, fabric),
+        _validator(settings, samples, facts, processes, networks["main"], fabric),
+        averages,
+        [IdleWatch()] if len(networks) > 1 else [],
     )
 
 
@@ -75,9 +87,11 @@ def rehearse(
     Raises:
         SettingsError: for a network, a patch or a batch that cannot be made.
     """
-    network = _network(settings, data.spec, facts, Silent())
-    _samples(settings, data, facts)
-    plan = _plan(settings, data)
+    network = network_maker(settings, data.spec, facts)(settings.seed)
+    samples_of(settings, data, facts)
+    plan = plan_of(settings, data)
+    plain = Objective(weighing.loss(settings, data.spec))
+    mixing.objective(settings, data.spec, facts, _steps(settings, plan), plain)
     plan.check(0, world, settings.batch.accumulate)
     schedule = _schedule(settings, data, plan)
     if schedule is not None:
@@ -90,7 +104,11 @@ def rehearse(
 
 
 def _summary(
-    run: Run, plan: Plan, timetable: Timetable, network: nn.Module, device: torch.device
+    run: Run,
+    plan: Plan | PairPlan,
+    timetable: Timetable,
+    networks: Mapping[str, nn.Module],
+    device: torch.device,
 ) -> str:
     """What is trained on what, in one line."""
     samples = run.data.samples
@@ -98,37 +116,45 @@ def _summary(
     by = f" (from {len(people)} annotators)" if len(people) > 1 else ""
     held_out = len(run.data.of("val", "strong")) or "none"
     patch = " × ".join(str(n) for n in run.facts["patch"])
-    size = sum(parameter.numel() for parameter in network.parameters())
+    size = sum(parameter.numel() for parameter in networks["main"].parameters())
+    two = "two networks " if len(networks) > 1 else "network "
     steps = f"{'at most ' * (timetable.patience is not None)}{timetable.steps:,} steps"
     return (
         f"training on {len(plan.strong)} strong and {len(plan.weak)} weak labels{by}, "
-        f"{held_out} held out; patch {patch}; network {run.settings.network.name}, "
-        f"{size:,} parameters; {steps} on {device}"
+        f"{held_out} held out; patch {patch}; {two}{run.settings.network.name}, "
+        f"{size:,} parameters{' each' * (len(networks) > 1)}; {steps} on {device}"
     )
 
 
-def _network(
-    settings: Settings, spec: DataSpec, facts: Mapping[str, Any], watcher: Watcher
-) -> nn.Module:
-    chosen = settings.network
-    network = build_network(
-        chosen.name,
-        spec.dims,
-        facts["in_channels"],
-        facts["out_channels"],
-        width=chosen.width,
-        depth=chosen.depth,
-        dropout=chosen.dropout,
-        arguments=chosen.arguments,
-        seed=settings.seed,
-    )
+def network_maker(
+    settings: Settings, spec: DataSpec, facts: Mapping[str, Any]
+) -> Callable[[int], nn.Module]:
+    """What makes a network from a seed for its initialisation."""
+
+    def make(seed: int) -> nn.Module:
+        chosen = settings.network
+        return build_network(
+            chosen.name,
+            spec.dims,
+            facts["in_channels"],
+            facts["out_channels"],
+            width=chosen.width,
+            depth=chosen.depth,
+            dropout=chosen.dropout,
+            arguments=chosen.arguments,
+            seed=seed,
+        ).train()
+
+    return make
+
+
+def _warn_of_coupling(network: nn.Module, watcher: Watcher) -> None:
     coupling = couples_samples(network)
     if coupling is not None:
         watcher.say(
             f"the network's layer {coupling} couples the samples of a batch: results depend on "
             "batch size and number of processes, and weights are judged in evaluation mode"
         )
-    return network.train()
 
 
 def _optimiser(settings: Settings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -136,7 +162,8 @@ def _optimiser(settings: Settings, parameters: list[nn.Parameter]) -> torch.opti
     return torch.optim.AdamW(parameters, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
 
 
-def _samples(settings: Settings, data: DataSet, facts: Mapping[str, Any]) -> SampleDataset:
+def samples_of(settings: Settings, data: DataSet, facts: Mapping[str, Any]) -> SampleDataset:
+    """The samples of a run as patches, prepared and changed as its settings and facts say."""
     return SampleDataset(
         data,
         Preparation.from_json(facts["preparation"]),
@@ -156,7 +183,8 @@ def _augmentation(settings: Settings, spec: DataSpec) -> Augmentation:
     return Augmentation(**chosen)
 
 
-def _plan(settings: Settings, data: DataSet) -> Plan:
+def plan_of(settings: Settings, data: DataSet) -> Plan | PairPlan:
+    """Which samples, or pairs of them, every step of a run draws."""
     _, strong = weighing.trusted_and_trained(settings, data)
     weak = weighing.indices(data, "weak")
     share = settings.batch.strong_share
@@ -164,10 +192,11 @@ def _plan(settings: Settings, data: DataSet) -> Plan:
         weak = ()
     if share == 0:
         strong = ()
-    return Plan(strong, weak, settings.batch.size, share, settings.seed)
+    single = Plan(strong, weak, settings.batch.size, share, settings.seed)
+    return mixing.plan(settings, single)
 
 
-def _feed(settings: Settings, samples: SampleDataset, plan: Plan) -> Feed:
+def _feed(settings: Settings, samples: SampleDataset, plan: Plan | PairPlan) -> Feed:
     return Feed(
         samples,
         plan,
@@ -179,14 +208,14 @@ def _feed(settings: Settings, samples: SampleDataset, plan: Plan) -> Feed:
     )
 
 
-def _steps(settings: Settings, plan: Plan) -> int:
+def _steps(settings: Settings, plan: Plan | PairPlan) -> int:
     if settings.epochs is None:
         return settings.steps or DEFAULT_STEPS
     patches = settings.epochs * settings.input.patches
     return max(1, math.ceil(patches * plan.steps_per_epoch))
 
 
-def _schedule(settings: Settings, data: DataSet, plan: Plan) -> Schedule | None:
+def _schedule(settings: Settings, data: DataSet, plan: Plan | PairPlan) -> Schedule | None:
     """When weights are learned, or None where nothing is to be learned or from nothing."""
     if not weighing.learned(settings, data):
         return None
@@ -204,7 +233,7 @@ def _weight_summary(schedule: Schedule, weak: int) -> str:
     )
 
 
-def _timetable(settings: Settings, plan: Plan, schedule: Schedule | None) -> Timetable:
+def _timetable(settings: Settings, plan: Plan | PairPlan, schedule: Schedule | None) -> Timetable:
     steps = _steps(settings, plan)
     tenth = max(1, math.ceil(steps / 10))
     validate_every = settings.validate_every or tenth
@@ -240,24 +269,29 @@ def _weigh(
     samples: SampleDataset,
     schedule: Schedule,
     objective: Objective,
-    network: nn.Module,
+    networks: Mapping[str, nn.Module],
     processes: Processes,
     facts: Mapping[str, Any],
 ) -> Reweigher:
+    """The weight step with a judge for each of these networks, the main one first."""
     trusted, _ = weighing.trusted_and_trained(settings, samples.data)
     weak = weighing.indices(samples.data, "weak")
-    return Reweigher(
+    case = Case(
         objective,
-        network,
         samples,
         strong=weighing.trusted_plan(settings, trusted),
         weak=weighing.turns(settings, weak, schedule),
         chunk=settings.batch.size,
-        search=weighing.search(settings, network, facts),
-        score=weighing.score(settings, schedule.rate),
+        fit=weighing.fit(settings),
+        by_class=settings.weighting.per == "class",
         processes=processes,
-        move=functools.partial(_to_network, network),
+        move=functools.partial(_to_network, next(iter(networks.values()))),
     )
+    judges = tuple(
+        Judge(name, network, weighing.search(settings, network, facts), case)
+        for name, network in networks.items()
+    )
+    return Reweigher(judges, weighing.score(settings, schedule.rate))
 
 
 def _validator(
