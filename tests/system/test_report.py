@@ -13,6 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import soundfile
+import torch
+from torch import nn
 
 from labelmend.catalogue.scan import open_data
 from labelmend.config import Settings
@@ -24,6 +26,8 @@ from labelmend.progress import Silent
 from labelmend.report import write_report
 from labelmend.report.gather import gather
 from labelmend.runs import Checkpoint, Run
+from labelmend.training.assembly import mixing, weighing
+from labelmend.training.assembly.examples import mixed_examples
 
 VOID = {"img", "input", "meta"}
 STEPS = 60
@@ -564,3 +568,105 @@ def test_the_page_goes_where_it_is_wanted(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no run in"):
         write_report(tmp_path)
+
+
+# ---------------------------------------------------------------------- mixed images
+
+
+def mixed_run(tmp_path: Path, name: str, **changes: object) -> Run:
+    """A run on mixed images as a training leaves it, of networks that never learned anything."""
+    make_data(tmp_path / "data", KINDS[name])
+    chosen = {"mixing": {"use": True, "gate": 0.6}, "dual": {"use": True}, **changes}
+    run = make_run(tmp_path, KINDS[name], records=False, **chosen)
+    log(run)
+    for step in range(1, STEPS + 1):
+        meters = {"mixed_loss": 1 / step, "gated": 0.25, "gain": 0.5, "disagreement": 0.004}
+        run.log({"step": step, "kind": "train", "loss": 1.0, **meters})
+    network = (run.data.spec.dims, run.facts["in_channels"], run.facts["out_channels"])
+    tensors = {
+        name: build_network("unet", *network, width=4, depth=2, seed=seed).state_dict()
+        for seed, name in enumerate(mixing.networks(run.settings, lambda _: nn.Identity()))
+    }
+    table = weighing.table(run.settings, run.data, run.facts).state()
+    run.save(Checkpoint(STEPS, {**tensors, "weights": table}))
+    return run
+
+
+def mixing_of(page: Page) -> str:
+    """The source of the section about mixed images."""
+    return page.source.split('<section id="mixing"')[1].split("</section>")[0]
+
+
+@pytest.mark.parametrize("name", ["2-D", "2-D, one class", "3-D", "1-D", "spectrogram"])
+def test_mixed_images_are_shown_in_every_dimension(name: str, tmp_path: Path) -> None:
+    page = Page(write_report(mixed_run(tmp_path, name).path))
+    check_sound(page)
+    ids = [a["id"] for a in page.all("section")]
+    assert ids.index("weights") + 1 == ids.index("mixing") == ids.index("labels") - 1
+    assert "#mixing" in [a["href"] for a in page.all("a")]
+    part = mixing_of(page)
+    assert part.count('class="tile"') == 3
+    assert len(re.findall(r"weight\xa0γ\xa0[01]\.\d\d\)", part)) == 6
+    assert len(re.findall("the two models differ over|neither model sees", part)) == 3
+    assert part.count("the gate leaves out") == 3
+    assert "Pairs that training would take next after 60 steps" in part
+    seen = ["first image", "second image", "mixed image", "pseudo-label", "main model"]
+    assert all(part.count(f"<span>{kind}</span>") == 3 for kind in (*seen, "auxiliary model"))
+    charts = ["disagreement of the two models", "share that the gate left out"]
+    assert all(text in part for text in (*charts, "gain of pseudo-labels", "loss of mixed images"))
+    assert part.count('class="chart"') == 4
+    assert ("slice" in part) == (name == "3-D")
+
+
+def test_runs_without_mixed_images_say_nothing_of_them(tmp_path: Path) -> None:
+    page = _page(tmp_path, "2-D, one class")
+    assert "#mixing" not in [a["href"] for a in page.all("a")]
+    assert "Mixed images" not in page.text
+
+
+def test_one_network_with_labels_has_a_mixed_label_and_one_chart(tmp_path: Path) -> None:
+    run = mixed_run(tmp_path, "1-D", mixing={"use": True}, dual={"use": False})
+    page = Page(write_report(run.path))
+    check_sound(page)
+    part = mixing_of(page)
+    assert part.count("<span>mixed label</span>") == part.count("<span>the model</span>") == 3
+    assert "What a mixed image teaches are the labels of both" in part
+    assert "not said by any label: teaches nothing" in part
+    assert "gate" not in part
+    assert "differ over" not in part
+
+
+def test_an_idle_second_model_is_told_in_both_places(tmp_path: Path) -> None:
+    page = Page(write_report(mixed_run(tmp_path, "2-D, one class").path))
+    assert page.text.count("The second model was idle: over the last 50 steps") == 2
+    assert mixing_of(page).count("The second model was idle") == 1
+
+
+def test_a_mixed_image_that_changed_is_not_shown_and_it_is_said(tmp_path: Path) -> None:
+    run = mixed_run(tmp_path, "2-D, one class")
+    (first,) = mixed_examples(run, 1, torch.device("cpu"))
+    image = next(sample.image for sample in run.data.samples if sample.id == first.samples[0])
+    (tmp_path / "data" / image).write_bytes(b"")
+    told = Told()
+    page = Page(write_report(run.path, watcher=told))
+    check_sound(page)
+    part = mixing_of(page)
+    assert "They cannot be shown" in part
+    assert image in part
+    assert 'class="tile"' not in part
+    assert part.count('class="chart"') == 4
+    assert any(line.startswith("mixed images cannot be shown") for line in told.lines)
+
+
+def test_mixed_images_need_a_checkpoint_and_the_name_of_a_network(tmp_path: Path) -> None:
+    make_data(tmp_path / "data", KINDS["2-D"])
+    mixed = {"use": True}
+    run = make_run(tmp_path, KINDS["2-D"], records=False, mixing=mixed)
+    part = mixing_of(Page(write_report(run.path)))
+    assert "has no checkpoint yet" in part
+    assert "No mixed image has been trained on yet." in part
+    own = {"name": "labelmend_no_such:Network"}
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "data").symlink_to(tmp_path / "data")
+    run = make_run(tmp_path / "own", KINDS["2-D"], mixing=mixed, network=own)
+    assert "--network labelmend_no_such:Network" in mixing_of(Page(write_report(run.path)))

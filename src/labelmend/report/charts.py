@@ -7,6 +7,7 @@ import statistics
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from labelmend.report.canvas import HELD, INK, MUTED, STRONG, STYLE, WEAK, mark, to_svg
 from labelmend.report.markup import Html
@@ -69,6 +70,28 @@ def draw_held_out(course: Course) -> Html:
             axes.margins(y=0.2)
         axes.set_xlabel("step")
         return to_svg(figure, "held")
+
+
+def draw_figure(
+    curve: Curve, title: str, name: str, span: tuple[float, float], *, percent: bool = False
+) -> Html:
+    """A figure of every step, light, and smoothed on top; ``span`` is in view whatever it is."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.8, 2.8), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(*_envelope(curve), color=HELD, alpha=0.25, linewidth=0.9)
+        axes.plot(*smoothed(curve), color=HELD, linewidth=2.2)
+        low, high = min(span[0], *curve.values), max(span[1], *curve.values)
+        room = 0.04 * (high - low)
+        axes.set_ylim(low - room, high + room)
+        if low < 0:
+            axes.axhline(0, color=MUTED, linewidth=1)
+        if percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        axes.set_xlim(0, curve.steps[-1] * 1.03)
+        axes.set_title(title)
+        axes.set_xlabel("step")
+        return to_svg(figure, name)
 
 
 def smoothed(curve: Curve) -> tuple[np.ndarray, np.ndarray]:

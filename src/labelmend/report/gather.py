@@ -12,8 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from labelmend.errors import DamagedError
-from labelmend.report.story import Course, Curve, Data, Judgement, Method, Story, Weighing
+from labelmend.report.story import (
+    Course,
+    Curve,
+    Data,
+    Judgement,
+    Method,
+    Mixing,
+    Story,
+    Weighing,
+)
 from labelmend.runs import Run
+from labelmend.training.assembly.mixing import predicts
 from labelmend.training.assembly.parts import DEFAULT_STEPS
 from labelmend.training.assembly.weighing import table as initial_weights
 from labelmend.training.assembly.weighing import trusted_and_trained
@@ -112,7 +122,11 @@ def main_metric(run: Run) -> str:
 
 def _story(run: Run, rows: Sequence[WeightRow], history: Sequence[Mapping[str, Any]]) -> Story:
     return Story(
-        _data(run), _course(run), _weighing(run, rows, history), tuple(_judgements(run.path))
+        _data(run),
+        _course(run),
+        _weighing(run, rows, history),
+        tuple(_judgements(run.path)),
+        _mixing(run) if run.settings.mixing.use else None,
     )
 
 
@@ -149,6 +163,20 @@ def _course(run: Run) -> Course:
         loss_weak=_curve(train, "loss_weak"),
         held=_curve(run.metrics("val"), metric),
         rate=_curve(train, "learning_rate"),
+    )
+
+
+def _mixing(run: Run) -> Mixing:
+    settings, train = run.settings, run.metrics("train")
+    return Mixing(
+        two=settings.dual.use,
+        predicted=predicts(settings),
+        averaged=settings.mixing.average > 0,
+        gate=settings.mixing.gate,
+        loss=_curve(train, "mixed_loss"),
+        gated=_curve(train, "gated"),
+        gain=_curve(train, "gain"),
+        disagreement=_curve(train, "disagreement"),
     )
 
 

@@ -14,8 +14,9 @@ from labelmend.errors import LabelmendError, StorageError
 from labelmend.inference.predictor import Predictor, load
 from labelmend.progress import Silent, Watcher
 from labelmend.report.gather import Records, WeightRow, gather
-from labelmend.report.legend import is_paired, make_legend
+from labelmend.report.legend import is_paired, make_key, make_legend
 from labelmend.report.markup import Child, Html, element, join
+from labelmend.report.mixed_section import MIXED, make_course, make_examples
 from labelmend.report.phrases import count, figure, metric_name
 from labelmend.report.pictures import Painter
 from labelmend.report.predictions import MOST_JUDGED, Choice, Shown, choose
@@ -110,6 +111,7 @@ class _Maker:
             make_verdict(story),
             make_training(self.records),
             make_weights(self.records),
+            *self._mixing(),
             self._labels(),
             self._predictions(),
             make_evaluation(self.run, story.judgements),
@@ -122,6 +124,7 @@ class _Maker:
         links = {
             "training": "Training",
             "weights": "Weights",
+            **({"mixing": MIXED} if self.records.story.mixing else {}),
             "labels": "Labels to look at",
             "predictions": "Predictions",
             "evaluation": "Evaluation",
@@ -148,6 +151,21 @@ class _Maker:
         made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
         text = f"Made {made} by labelmend {metadata.version('labelmend')}."
         return element("footer", element("p", text))
+
+    # ------------------------------------------------------------------ mixed images
+
+    def _mixing(self) -> list[Html]:
+        mixing = self.records.story.mixing
+        if mixing is None:
+            return []
+        spectrogram = self.painter.spectrogram is not None
+        examples: Html
+        try:
+            examples = make_examples(self.run, mixing, spectrogram, self.network)
+        except LabelmendError as error:
+            self.watcher.say(f"mixed images cannot be shown: {error}")
+            examples = say(f"They cannot be shown: {error}", "warning")
+        return [section("mixing", MIXED, examples, *make_course(mixing))]
 
     # ------------------------------------------------------------------ labels by weight
 
@@ -253,19 +271,9 @@ class _Maker:
 
     def _switch(self, name: str, *, prediction: bool) -> Html | None:
         """The legend, and a box that hides the outlines where there are any."""
+        spec = self.run.data.spec
         kinds = ("label", "prediction") if prediction else ("label",)
-        items = make_legend(self.run.data.spec, kinds)
-        if not items:
-            return None
-        box = element(
-            "label",
-            element("input", type="checkbox", checked=True, id=f"{name}-outlines"),
-            " show outlines",
-            class_="switch",
-        )
-        legend = element("ul", *items, class_="legend", aria_label="Legend")
-        style = "key paired" if is_paired(self.run.data.spec) else "key"
-        return element("div", legend, None if self.run.data.spec.dims == 1 else box, class_=style)
+        return make_key(name, spec, make_legend(spec, kinds))
 
 
 def _by_class(row: WeightRow, classes: Sequence[str]) -> str:

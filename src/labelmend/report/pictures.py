@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from labelmend.report.views import (
     display_range,
     encode,
     outline,
+    shown_size,
     spans,
     wave,
 )
@@ -24,6 +24,7 @@ from labelmend.types import DataSpec
 
 CROWDED = 40
 """Outlines of more pieces than this are drawn finely, or they would cover the image."""
+MOST_CELLS = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +49,10 @@ class Painter:
         if prediction is not None:
             masks["prediction"] = view.plane(prediction)
         valid = view.plane(loaded.valid)
-        paths = [_path("ignored", outline(~valid))]
+        layers = [make_shade(~valid)]
         for name, mask in masks.items():
-            for index in np.unique(mask[valid]) if name == "label" else np.unique(mask):
-                if index:
-                    known = valid if name == "label" else np.ones_like(valid)
-                    line = outline((mask == index) & known)
-                    style = f"{name} {colour(int(index))}"
-                    if line.count("M") > CROWDED:
-                        paths.append(_path(f"{style} fine", line))
-                    else:
-                        paths += [_path("halo", line), _path(style, line)]
-        frame = _frame(pixels, join(*paths), alt, view.aspect)
+            layers.append(make_outlines(name, mask, valid if name == "label" else None))
+        frame = make_frame(pixels, join(*layers), alt, view.aspect)
         return element("div", frame, class_="frame"), view.note
 
     def _note_on_time(self, loaded: Loaded) -> str:
@@ -73,11 +66,11 @@ class Painter:
     def _strip(self, loaded: Loaded, prediction: np.ndarray | None, alt: str) -> Html:
         if self.spec.task == "regression":
             return _lines(loaded, prediction, alt)
-        lanes = [_lane("label", loaded.label, loaded.valid)]
+        lanes = [make_lane("label", loaded.label, loaded.valid)]
         if prediction is not None:
             everywhere = np.ones_like(loaded.valid)
-            lanes.append(_lane("prediction", prediction, everywhere))
-        tint = _rectangles("tint", loaded.label, loaded.valid)
+            lanes.append(make_lane("prediction", prediction, everywhere))
+        tint = make_rectangles("tint", loaded.label, loaded.valid)
         return element(
             "div",
             lanes[0],
@@ -94,12 +87,12 @@ class Painter:
             bins = frames.shape[0] // loaded.raster.array.shape[0]
             address, _, _ = encode(as_pixels(frames[None, bins - 1 :: -1]))
             picture = element("img", src=address, alt=alt, loading="lazy")
-            return element("div", picture, _canvas(tint), class_="wave")
+            return element("div", picture, make_canvas(tint), class_="wave")
         signal = loaded.raster.array[0]
         line = element(
             "path", class_="signal", d=wave(signal, (float(signal.min()), float(signal.max())))
         )
-        return element("div", _canvas(join(tint, line)), class_="wave")
+        return element("div", make_canvas(join(tint, line)), class_="wave")
 
 
 def _row(view: View, loaded: Loaded, prediction: np.ndarray | None, alt: str) -> Html:
@@ -113,7 +106,9 @@ def _row(view: View, loaded: Loaded, prediction: np.ndarray | None, alt: str) ->
     if prediction is not None:
         parts.append(("prediction", as_pixels(view.plane(prediction), limits)))
     frames = [
-        element("div", _frame(pixels, None, f"{alt}: {name}", view.aspect), element("span", name))
+        element(
+            "div", make_frame(pixels, None, f"{alt}: {name}", view.aspect), element("span", name)
+        )
         for name, pixels in parts
     ]
     return element("div", *frames, class_=f"row of{len(frames)}")
@@ -131,18 +126,57 @@ def _lines(loaded: Loaded, prediction: np.ndarray | None, alt: str) -> Html:
     below = [element("path", class_="label k1", d=wave(known, limits))]
     if prediction is not None:
         below.append(element("path", class_="prediction k1", d=wave(prediction[0], limits)))
-    hidden = _rectangles("tint", np.zeros(len(loaded.valid), int), loaded.valid)
+    hidden = make_rectangles("tint", np.zeros(len(loaded.valid), int), loaded.valid)
     return element(
         "div",
-        element("div", _canvas(top), class_="wave"),
-        element("div", _canvas(join(hidden, *below)), class_="wave layers"),
+        element("div", make_canvas(top), class_="wave"),
+        element("div", make_canvas(join(hidden, *below)), class_="wave layers"),
         class_="strip",
         role="img",
         aria_label=alt,
     )
 
 
-def _frame(pixels: np.ndarray, layers: Html | None, alt: str, aspect: float) -> Html:
+def make_outlines(kind: str, mask: np.ndarray, valid: np.ndarray | None = None) -> Html:
+    """Lines around every class above 0 of a plane of class indices, where it is valid.
+
+    ``kind`` is ``label`` or ``prediction``.
+    """
+    known = np.ones(mask.shape, bool) if valid is None else valid
+    indices = (int(index) for index in np.unique(mask[known]) if index)
+    return join(*(make_outline(kind, (mask == index) & known, index) for index in indices))
+
+
+def make_outline(kind: str, mask: np.ndarray, index: int) -> Html:
+    """A line around a mask in the colour of a class."""
+    line = outline(mask)
+    style = f"{kind} {colour(index)}"
+    if line.count("M") > CROWDED:
+        return join(_path(f"{style} fine", line))
+    return join(_path("halo", line), _path(style, line))
+
+
+def make_shade(mask: np.ndarray, style: str = "ignored") -> Html | None:
+    """Colour over positions that do not count."""
+    return _path(style, outline(mask))
+
+
+def make_cells(mask: np.ndarray, style: str) -> Html | None:
+    """Colour over single positions, which an outline would round off.
+
+    Of a plane that is shown smaller than it is, or of very many positions, it is an outline.
+    """
+    height, width = mask.shape
+    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    begins, ends = np.argwhere(edges > 0), np.argwhere(edges < 0)
+    if shown_size(height, width) != (width, height) or len(begins) > MOST_CELLS:
+        return make_shade(mask, style)
+    runs = zip(begins.tolist(), ends[:, 1].tolist(), strict=True)
+    return _path(style, "".join(f"M{x} {y}h{end - x}v1h{x - end}z" for (y, x), end in runs))
+
+
+def make_frame(pixels: np.ndarray, layers: Html | None, alt: str, aspect: float) -> Html:
+    """A plane as a picture, with lines over it."""
     address, (width, height), tiny = encode(pixels)
     picture = element(
         "img",
@@ -168,36 +202,43 @@ def _frame(pixels: np.ndarray, layers: Html | None, alt: str, aspect: float) -> 
     return element("div", picture, over, class_=style, style=f"aspect-ratio: {ratio:.4f}")
 
 
-def _canvas(content: Html) -> Html:
+def make_canvas(content: Html) -> Html:
+    """A box of 1000 by 100 that takes the shape of its place."""
     return element(
         "svg", content, viewBox="0 0 1000 100", preserveAspectRatio="none", aria_hidden="true"
     )
 
 
-def _lane(name: str, label: np.ndarray, valid: np.ndarray) -> Html:
-    return element(
-        "div", _canvas(_rectangles(f"band {name}", label, valid)), class_="lane", title=name
+def make_lane(name: str, label: np.ndarray, valid: np.ndarray, invalid: str = "ignored") -> Html:
+    """The classes along the only axis as a narrow band; ``invalid`` is the style elsewhere."""
+    content = make_rectangles(f"band {name}", label, valid, invalid)
+    return element("div", make_canvas(content), class_="lane", title=name)
+
+
+def make_rectangles(
+    name: str, label: np.ndarray, valid: np.ndarray, invalid: str = "ignored"
+) -> Html:
+    """A box for every stretch of a class above 0, and of what is not valid, on a canvas."""
+    indices = (int(index) for index in np.unique(label[valid]) if index)
+    boxes = [make_boxes(f"{name} {colour(index)}", valid & (label == index)) for index in indices]
+    return join(make_boxes(invalid, ~valid), *boxes)
+
+
+def make_boxes(style: str, mask: np.ndarray) -> Html:
+    """A box for every stretch of a mask, on a canvas."""
+    return join(
+        *(
+            element(
+                "rect",
+                class_=style,
+                x=round(1000 * begin, 2),
+                y=0,
+                width=max(round(1000 * (end - begin), 2), 0.5),
+                height=100,
+            )
+            for begin, end in spans(mask, True)
+        )
     )
-
-
-def _rectangles(name: str, label: np.ndarray, valid: np.ndarray) -> Html:
-    found = np.where(valid, label, -1)
-    return join(*_boxes(name, found))
-
-
-def _boxes(name: str, found: np.ndarray) -> Iterator[Html]:
-    for index in np.unique(found):
-        if index:
-            style = "ignored" if index < 0 else f"{name} {colour(int(index))}"
-            for begin, end in spans(found, int(index)):
-                yield element(
-                    "rect",
-                    class_=style,
-                    x=round(1000 * begin, 2),
-                    y=0,
-                    width=max(round(1000 * (end - begin), 2), 0.5),
-                    height=100,
-                )
 
 
 def _path(style: str, line: str) -> Html | None:

@@ -150,6 +150,31 @@ class Weighing:
 
 
 @dataclass(frozen=True, slots=True)
+class Mixing:
+    """How training on mixed images went.
+
+    Attributes:
+        two: whether two networks taught each other.
+        predicted: whether predictions were taught, and not the labels, mixed alike.
+        averaged: whether those of averages of the networks.
+        gate: the least probability at which a position was taught.
+        loss: of mixed images.
+        gated: share of positions that the gate left out.
+        gain: where pseudo-label and pupil differ, how much more often the pseudo-label is right.
+        disagreement: share of objects over which the two networks differ.
+    """
+
+    two: bool = False
+    predicted: bool = False
+    averaged: bool = False
+    gate: float = 0.0
+    loss: Curve = Curve()
+    gated: Curve = Curve()
+    gain: Curve = Curve()
+    disagreement: Curve = Curve()
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """One evaluation that lies in the run folder."""
 
@@ -168,3 +193,4 @@ class Story:
     course: Course
     weighing: Weighing
     judgements: tuple[Judgement, ...] = ()
+    mixing: Mixing | None = None

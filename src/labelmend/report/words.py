@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
+from labelmend.report.mixed_words import tell_mixing
 from labelmend.report.phrases import Sentence, count, duration, figure, metric_name, were
 from labelmend.report.story import Course, Curve, Data, Judgement, Story
 from labelmend.report.trends import change_after, lowest_stretch, quarters, trend
@@ -25,6 +26,7 @@ def tell(story: Story) -> list[Sentence]:
         *_about_data(story.data, story.course),
         *_about_held_out(story.data, story.course, story.judgements),
         *tell_weights(story.data, story.weighing),
+        *(tell_mixing(story.mixing) if story.mixing else ()),
         *_about_training(story.course),
     ]
 

@@ -40,6 +40,8 @@ def drawn() -> dict[str, str]:
         "paths": weight_charts.draw_paths(paths, 1.0),
         "parts": weight_charts.draw_parts(PARTS, "annotator", 1.0),
         "shared": weight_charts.draw_shared(PARTS, "annotator", 1.0),
+        "disagreement": charts.draw_figure(FALLING, "apart", "apart", (0, 0.05), percent=True),
+        "gain": charts.draw_figure(FALLING, "gain", "gain", (-1, 1)),
         "agreement": weight_charts.draw_agreement(FALLING),
     }
 
