@@ -7,7 +7,7 @@ labels of another image. Same network, batches and steps for all methods (``long
 as two models cost), last checkpoint, images that nobody trained on; seeds change split, faults and
 training alike for all methods. Mean Dice of the main network; of two, the other and both together
 stand beside it. Results are kept one by one and not made again. Run:
-``python benchmarks/bench_mixing.py``; 102 runs, about a minute each on one core.
+``python benchmarks/bench_mixing.py``; 120 runs, about a minute each on one core.
 """
 
 from __future__ import annotations
@@ -51,7 +51,16 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
         "+ mixing, own predictions",
         {"mixing": {"use": True, "target": "predictions"}},
     ),
+    "mix_trusted": (
+        "+ mixing, own predictions but for strong labels",
+        {"mixing": {"use": True, "target": "trusted"}},
+    ),
     "dual": ("+ mixing + two models", dual()),
+    "dual_trusted": ("… strong labels stand", dual(target="trusted")),
+    "dual_both_trusted": (
+        "… both see both, strong labels stand",
+        dual({"both": True}, target="trusted"),
+    ),
     "dual_ramp": ("… rate rises over 30 % of training", dual(ramp=0.3)),
     "dual_gate": ("… gate at 0.8", dual(gate=0.8)),
     "dual_soft": ("… soft pseudo-labels", dual(hard=False)),

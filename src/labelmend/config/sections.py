@@ -239,9 +239,10 @@ class MixingSettings(Section):
     soften: float = Field(
         0.0, ge=0, description="deviation of the blended border of what is cut out, in positions"
     )
-    target: Literal["labels", "predictions"] | None = Field(
-        None, description="what a mixed image is to give: the labels mixed alike, or what is "
-        "predicted for the images it is made of; by default predictions where there are two models"
+    target: Literal["labels", "predictions", "trusted"] | None = Field(
+        None, description="what a mixed image is to give: the labels mixed alike, what is "
+        "predicted for the images it is made of, or that but for strong labels, which are "
+        "trusted; by default labels, or predictions where there are two models"
     )  # fmt: skip
     hard: bool = Field(True, description="pseudo-labels are classes, not probabilities")
     gate: float = Field(

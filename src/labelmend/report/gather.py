@@ -171,6 +171,7 @@ def _mixing(run: Run) -> Mixing:
     return Mixing(
         two=settings.dual.use,
         predicted=predicts(settings),
+        trusted=settings.mixing.target == "trusted",
         averaged=settings.mixing.average > 0,
         gate=settings.mixing.gate,
         loss=_curve(train, "mixed_loss"),

@@ -58,6 +58,8 @@ def _explain(mixing: Mixing, examples: Sequence[MixedExample]) -> str:
     text += f"The pseudo-label is what {who} predicts for the two images, put together as they are"
     if mixing.two:
         text += "; it teaches the main model, and one by the main model teaches the auxiliary"
+    if mixing.trusted:
+        text += ". Where a label is strong, it stands in the place of the prediction"
     return f"{text}."
 
 

@@ -62,12 +62,13 @@ def latest(curve: Curve) -> tuple[float, ...]:
 def _taught(mixing: Mixing) -> str:
     """What the networks learned from them."""
     average = "the average of " if mixing.averaged else ""
+    but = ", but for strong labels, which stood as they are" if mixing.trusted else ""
     if mixing.two:
         return (
             "two networks taught each other: either learned on them what "
-            f"{average}the other predicted for the two images"
+            f"{average}the other predicted for the two images{but}"
         )
     if mixing.predicted:
         who = "its average" if mixing.averaged else "it"
-        return f"the network learned on them what {who} predicted for the two images"
+        return f"the network learned on them what {who} predicted for the two images{but}"
     return "the network learned them with their labels, mixed alike"

@@ -156,6 +156,7 @@ class Mixing:
     Attributes:
         two: whether two networks taught each other.
         predicted: whether predictions were taught, and not the labels, mixed alike.
+        trusted: whether strong labels stood in the place of predictions.
         averaged: whether those of averages of the networks.
         gate: the least probability at which a position was taught.
         loss: of mixed images.
@@ -166,6 +167,7 @@ class Mixing:
 
     two: bool = False
     predicted: bool = False
+    trusted: bool = False
     averaged: bool = False
     gate: float = 0.0
     loss: Curve = Curve()

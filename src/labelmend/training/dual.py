@@ -32,6 +32,23 @@ def pseudo_label(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
     return mix(first.detach(), second.detach(), mask)
 
 
+def corrected(probabilities: Tensor, label: Tensor, trusted: Tensor) -> Tensor:
+    """Probabilities that say what a trusted label says where there is one.
+
+    Args:
+        probabilities: ``(batch, classes, *space)`` of a pseudo-label.
+        label: ``(batch, *space)`` int64 class indices.
+        trusted: ``(batch, *space)`` bool, where to believe the label.
+
+    >>> even = torch.full((1, 2, 2), 0.5)
+    >>> corrected(even, torch.tensor([[1, 0]]), torch.tensor([[True, False]])).tolist()
+    [[[0.0, 0.5], [1.0, 0.5]]]
+    """
+    index = torch.where(trusted, label, 0).unsqueeze(1)
+    certain = torch.zeros_like(probabilities).scatter(1, index, 1.0)
+    return torch.where(trusted.unsqueeze(1), certain, probabilities)
+
+
 TRACE = 0.01
 """A probability under this stands for a class that is not there."""
 

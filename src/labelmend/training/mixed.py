@@ -15,6 +15,7 @@ from labelmend.training.dual import (
     advantage,
     classes_of,
     confident,
+    corrected,
     disagreement,
     pseudo_label,
     without_traces,
@@ -63,6 +64,7 @@ class Target:
     Attributes:
         rate: λ at a training step. Where it is 0, no mixed image is made.
         predicted: what is predicted for the un-mixed images, or else the labels, mixed alike.
+        trust: whether strong labels stand in the place of what is predicted for them.
         soft: a loss for probabilities; None makes classes of them.
         gate: least probability at which a position teaches.
         by_position: whether either part of a mixed image counts by its own label's weight, and
@@ -71,6 +73,7 @@ class Target:
 
     rate: Callable[[int], float]
     predicted: bool = True
+    trust: bool = False
     soft: Judge | None = None
     gate: float = 0.0
     by_position: bool = False
@@ -223,16 +226,15 @@ class MixedObjective:
             return value, {"mixed_loss": _sum_and_count(losses)}
         first, second = teacher.predicted
         probabilities, sure = self.target.taught(first, second, mixture.mask)
-        hard = classes_of(probabilities)
-        soft = self.target.soft
-        of = (logits, hard if soft is None else without_traces(probabilities), sure)
-        value, losses = self._counted(mixture, soft or self.plain.loss, of)
         trusted = known & mixture.trusted()
-        return value, {
-            "mixed_loss": _sum_and_count(losses),
-            "gated": _sum_and_count(~sure),
-            "gain": advantage(hard, classes_of(logits.detach()), label, trusted),
-        }
+        gain = advantage(classes_of(probabilities), classes_of(logits.detach()), label, trusted)
+        if self.target.trust:
+            probabilities, sure = corrected(probabilities, label, trusted), sure | trusted
+        soft = self.target.soft
+        wanted = classes_of(probabilities) if soft is None else without_traces(probabilities)
+        value, losses = self._counted(mixture, soft or self.plain.loss, (logits, wanted, sure))
+        meters = {"mixed_loss": _sum_and_count(losses), "gated": _sum_and_count(~sure)}
+        return value, meters | {"gain": gain}
 
     def _counted(
         self, mixture: _Mixture, loss: Judge, of: tuple[Tensor, Tensor, Tensor]

@@ -19,6 +19,7 @@ from labelmend.training import mixed
 from labelmend.training.assembly import assemble
 from labelmend.training.assembly.examples import LOOKED, MixedExample, mixed_examples
 from labelmend.training.dual import classes_of, confident, disagreement
+from labelmend.training.dual import corrected as believe
 from labelmend.training.objective import Networks, Parcel, Terms
 
 CPU = torch.device("cpu")
@@ -40,6 +41,7 @@ WAYS = {
     "both": {"mixing": MIX, "dual": {"use": True, "both": True}},
     "averages": {"mixing": {**MIX, "average": 0.9, "soften": 1.0}, "dual": {"use": True}},
     "one, by itself": {"mixing": {**MIX, "target": "predictions", "hard": False}},
+    "trusted": {"mixing": {**MIX, "target": "trusted"}, "dual": {"use": True}},
     "drawn by weight": {"mixing": MIX, "weighting": MOVING},
     "weights by class": {"mixing": {"use": True}, "weighting": {"per": "class"}},
     "strong first": {"mixing": {"use": True, "pairs": "strong_first", "background": True}},
@@ -88,11 +90,20 @@ def test_what_is_shown_is_what_the_next_step_learns_from(
     mixes, labels = Recorder(mixed.mix), Recorder(mixed.pseudo_label)
     monkeypatch.setattr(mixed, "mix", mixes)
     monkeypatch.setattr(mixed, "pseudo_label", labels)
+    believed: list[Tensor] = []
+
+    def corrected(*of: Tensor) -> Tensor:
+        believed.append(of[2])
+        labels.calls[-1] = of[0], believe(*of)
+        return labels.calls[-1][1]
+
+    monkeypatch.setattr(mixed, "corrected", corrected)
     predicted: dict[str, Tensor] = {}
     for name, network in trainer.plain.items():
         network.register_forward_hook(_keeping(predicted, name))
     trainer._take_step(STEPS, trainer._loaded(range(STEPS, STEPS + 1)))
 
+    assert bool(believed) == (way == "trusted")
     (parcel,) = parcels
     half = len(parcel.batch) // 2
     names = [run.data.samples[i].id for i in parcel.batch.index.tolist()]
@@ -109,6 +120,8 @@ def test_what_is_shown_is_what_the_next_step_learns_from(
         assert one.mask.any() and (inside == one.cut).all()
         assert np.isclose(one.weights, parcel.weight[[k, half + k]].reshape(2, -1).mean(1)).all()
         _same_target(one, k, run, mixes, labels)
+        if believed:
+            assert one.teaches[believed[0][k].numpy()].all()
         last = {name: logits[len(logits) - half + k] for name, logits in predicted.items()}
         alike = {name: classes_of(logits[None])[0] for name, logits in last.items()}
         assert one.predicted.keys() == alike.keys() == trainer.plain.keys()
@@ -130,6 +143,7 @@ def _same_target(one: MixedExample, k: int, run: Run, mixes: Recorder, labels: R
     # The first pupil is the main network.
     probabilities = labels.calls[0][1]
     nearly(one.target, classes_of(probabilities)[k])
+    # What is believed of a strong label is certain, and so passes any gate.
     nearly(one.teaches, confident(probabilities, run.settings.mixing.gate)[k])
 
 

@@ -11,6 +11,7 @@ weight γ_k that stands for 1/scale_k samples of its kind:
 * of a soft pseudo-label, probabilities under 0.01 count as 0 and the others add up to 1 again.
 """
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,7 @@ class Rules:
     predicted: bool = True
     gate: float = 0.0
     by_position: bool = False
+    trust: bool = False
 
 
 @dataclass
@@ -110,7 +112,10 @@ def teach(rules, pair, mask, pupil, teacher, mixed):
             seen = [softmax(passed(teacher, k.image)) for k in pair]
         probability = blend(mask, *seen)  # eq. 12
         largest, hard = probability.max(0)
-        where = largest >= rules.gate
+        where, said = largest >= rules.gate, hard
+        if rules.trust:
+            probability, where = believed(pair, mask, (label, known), probability, where)
+            hard = probability.argmax(0)
         kept = torch.where(probability < 0.01, torch.zeros_like(probability), probability)
         soft = kept / kept.sum(0)
         target, loss = (hard, rules.loss) if rules.soft is None else (soft, rules.soft)
@@ -120,8 +125,21 @@ def teach(rules, pair, mask, pupil, teacher, mixed):
     figures = {"mixed_loss": [value, 1]}
     if rules.predicted:
         figures["gated"] = [int((~where).sum()), where.numel()]
-        figures["gain"] = gain(pair, mask, hard, logits.argmax(0), label, known)
+        figures["gain"] = gain(pair, mask, said, logits.argmax(0), label, known)
     return Taught(counted, value, figures)
+
+
+def believed(pair, mask, said, probability, where):
+    """A strong label in the place of what is predicted, position by position."""
+    label, known = said
+    probability, where = probability.clone(), where.clone()
+    for place in itertools.product(*map(range, mask.shape)):
+        strong = pair[0].strong if mask[place] >= 0.5 else pair[1].strong
+        if strong and known[place]:
+            probability[(slice(None), *place)] = 0.0
+            probability[(label[place].item(), *place)] = 1.0
+            where[place] = True
+    return probability, where
 
 
 def weighed(rules, pair, mask, of):

@@ -39,6 +39,7 @@ WAYS = {
     "plain": {},
     "by position": {"by_position": True},
     "gate": {"gate": 0.6},
+    "trust": {"trust": True, "gate": 0.6},
     # Where a mask is full or empty, a network that teaches itself stands on the kink of |p - q|.
     "soft": {"soft": True, "edges": False},
     "averages": {"averages": True},
@@ -57,6 +58,7 @@ WAYS = {
     },
     "all": {
         "by_position": True,
+        "trust": True,
         "gate": 0.6,
         "soft": True,
         "averages": True,
@@ -66,7 +68,7 @@ WAYS = {
         "rate": 0.3,
     },
 }
-OF_PREDICTIONS = {"gate", "soft", "averages", "all", "all but soft"}
+OF_PREDICTIONS = {"gate", "trust", "soft", "averages", "all", "all but soft"}
 
 
 def parcel(

@@ -160,7 +160,13 @@ class _Bench:
         name = list(self.networks)[-1]
         teacher = self.averages.get(name, self.networks[name])
         probabilities, teaches = target.taught(teacher(first.image), teacher(second.image), mask)
-        return classes_of(probabilities), teaches
+        classes = classes_of(probabilities)
+        if not target.trust:
+            return classes, teaches
+        weak = self.table.learns.to(mask.device)
+        trusted = mix(~weak[first.index], ~weak[second.index], mask)
+        known = trusted & mix(first.valid, second.valid, mask)
+        return torch.where(known, mix(first.label, second.label, mask), classes), teaches | known
 
 
 def _table(run: Run, saved: Checkpoint) -> WeightTable:

@@ -96,6 +96,7 @@ def objective(
         Target(
             _ramped(chosen.rate, chosen.ramp * steps),
             predicted=predicts(settings),
+            trust=chosen.target == "trusted",
             soft=soft,
             gate=chosen.gate,
             by_position=chosen.weigh == "position",
@@ -109,7 +110,7 @@ def predicts(settings: Settings) -> bool:
     chosen = settings.mixing
     asked = not chosen.hard or chosen.gate > 0 or chosen.average > 0
     by_default = settings.dual.use or asked
-    return chosen.use and (by_default if chosen.target is None else chosen.target == "predictions")
+    return chosen.use and (by_default if chosen.target is None else chosen.target != "labels")
 
 
 def _ramped(rate: float, length: float) -> Callable[[int], float]:
