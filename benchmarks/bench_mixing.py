@@ -7,7 +7,7 @@ labels of another image. Same network, batches and steps for all methods (``long
 as two models cost), last checkpoint, images that nobody trained on; seeds change split, faults and
 training alike for all methods. Mean Dice of the main network; of two, the other and both together
 stand beside it. Results are kept one by one and not made again. Run:
-``python benchmarks/bench_mixing.py``; 120 runs, about a minute each on one core.
+``python benchmarks/bench_mixing.py``; 120 runs, two to five minutes each on one core.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from labelmend.labels.shapes import ellipse
 RESULTS = Path(__file__).parent / "results" / "mixing.json"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SEEDS = (0, 1, 2)
-STEPS = 400
+STEPS = 1200
 SETS = ("nuclei", "bubil")
 MIX: dict[str, Any] = {"mixing": {"use": True}}
 STRONG, WEAK, TEST = 20, 180, 60

@@ -42,7 +42,7 @@ def fit(
     Args:
         data: the data set's folder.
         out: the run folder; must not exist or be empty.
-        preset: ``weighted``, ``pooled`` or ``strong_only``.
+        preset: a name of :data:`labelmend.config.presets.PRESETS`.
         settings: complete settings instead of a preset.
         watcher: who sees the progress; nobody by default.
         overrides: single settings over either, such as ``steps=500, batch={"size": 4}``.
