@@ -152,27 +152,32 @@ def run_one(images: str, method: str, seed: int, data: Path, out: Path) -> dict[
 
 
 def table(results: dict[str, Any]) -> str:
-    """Dice by method and set: mean (least to largest), and difference from weights alone."""
+    """Dice by method and set: mean (least to largest), and difference from weights alone.
+
+    Methods that were not run are left out.
+    """
     lines = [
         "| method | " + " | ".join(f"{s} | beside weights" for s in SETS) + " |",
         "|---" * (1 + 2 * len(SETS)) + "|",
     ]
     for method, (words, _) in METHODS.items():
-        cells = [words]
-        for images in SETS:
-            runs = {s: results.get(key(images, method, s)) for s in SEEDS}
-            base = {s: results.get(key(images, "weighted", s)) for s in SEEDS}
-            values = [run["main"] for run in runs.values() if run]
-            pairs = [runs[s]["main"] - base[s]["main"] for s in SEEDS if runs[s] and base[s]]
-            cells.append(
-                f"{statistics.mean(values):.3f} ({min(values):.3f}–{max(values):.3f})"
-                if values
-                else "–"
-            )
-            spread = f" ({min(pairs):+.3f} to {max(pairs):+.3f})" if len(pairs) > 1 else ""
-            cells.append(f"{statistics.mean(pairs):+.3f}{spread}" if pairs else "–")
-        lines.append("| " + " | ".join(cells) + " |")
+        cells = [words, *(cell for images in SETS for cell in _cells(results, images, method))]
+        if any(cell != "–" for cell in cells[1:]):
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _cells(results: dict[str, Any], images: str, method: str) -> tuple[str, str]:
+    found = {s: results[key(images, method, s)] for s in SEEDS if key(images, method, s) in results}
+    if not found:
+        return "–", "–"
+    values = [run["main"] for run in found.values()]
+    value = f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    base = {s: results.get(key(images, "weighted", s)) for s in found}
+    apart = [found[s]["main"] - base[s]["main"] for s in found if base[s]]
+    if method == "weighted" or not apart:
+        return value, "–"
+    return value, f"{statistics.mean(apart):+.3f} ({min(apart):+.3f} to {max(apart):+.3f})"
 
 
 def key(images: str, method: str, seed: int) -> str:
