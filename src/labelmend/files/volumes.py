@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import os
 import struct
+import threading
 import zipfile
 from gzip import GzipFile
 from io import BytesIO
@@ -17,6 +19,11 @@ from labelmend.files.formats import Content, Raw, check_decoded, damaged
 
 _MILLIMETRES = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
 _EDGE = 1 << 16
+
+_parsing = threading.Lock()
+"""One header at a time: numpy parses it by the interpreter's ``ast``, whose count of nested nodes
+is shared by all threads in Python 3.11; where a finaliser runs in between, another
+thread's parse ends in a SystemError, and a good file would be called damaged."""
 
 
 def decode_nifti(content: Content, limit: int, *, zipped: bool) -> Raw:
@@ -148,12 +155,13 @@ def _gunzipped(content: Content, count: int, *, whole: bool = False) -> bytes:
 
 def _npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
+    if version not in ((1, 0), (2, 0)):
         raise DataError(f"a .npy file of version {version} is not read; save it again as numbers")
+    with _parsing:
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        else:
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
     if dtype.hasobject:
         raise DataError("holds Python objects, which are never loaded; save it as plain numbers")
     if dtype.kind not in "buif":
@@ -161,3 +169,12 @@ def _npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     if any(n < 0 for n in shape):
         raise damaged("npy")
     return shape, fortran, dtype
+
+
+def _unlock_in_child() -> None:
+    global _parsing  # noqa: PLW0603 - a forked child must not wait for a thread it does not have
+    _parsing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_in_child)

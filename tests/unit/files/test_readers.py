@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import gzip
 import hashlib
 import io
@@ -8,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -459,6 +461,37 @@ def test_a_tiff_whose_pages_run_in_a_circle_is_refused(tmp_path: Path) -> None:
     content[place : place + 4] = struct.pack("<I", first)
     with pytest.raises(DataError, match="damaged"):
         read_image(tmp_path / "a.tif", content=bytes(content))
+
+
+class Finalised:
+    """Is only ever freed by the garbage collector, which then runs Python code in any thread."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        sum(range(30))
+
+
+def test_good_files_read_by_many_threads_are_never_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, noise(4, 4))
+
+    def read(_: int) -> None:
+        for _ in range(100):
+            made = [Finalised() for _ in range(5)]
+            assert read_image(path, dims=2).array.shape == (1, 4, 4)
+            del made
+
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(50, 2, 2)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(read, range(40)))
+    finally:
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
 
 
 def test_nothing_is_said_by_the_libraries(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
