@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from labelmend.alignment.agreement import (
-    at_least_single,
     check_finite,
     check_label,
     check_motion,
 )
 from labelmend.alignment.interpolation import Mode, at, positions_along, read
 from labelmend.errors import NonFiniteError, ShapeError
-from labelmend.losses.valid_positions import type_and_shape
+from labelmend.losses.valid_positions import at_least_single, type_and_shape
 
 
 def rotation_matrix(angle: Tensor, space: Sequence[int]) -> Tensor:

@@ -62,7 +62,7 @@ def check_motion(name: str, motion: Tensor, shape: tuple[int, ...], like: Tensor
         ShapeError: where type, shape or device do not fit.
         NonFiniteError: where a number is NaN or infinite; it would empty the label in silence.
 
-    Source: promise T8. Trap: the look at the numbers makes a GPU wait, once per call.
+    Trap: the look at the numbers makes a GPU wait, once per call.
 
     >>> check_motion("field", torch.zeros(1, 2), (1, 1, 4), torch.zeros(1, 4))
     Traceback (most recent call last):
@@ -85,7 +85,7 @@ def check_finite(name: str, values: Tensor) -> None:
     Raises:
         NonFiniteError: where a number is not finite.
 
-    Source: promise T8. Trap: it reads the numbers, so a GPU is waited for.
+    Trap: it reads the numbers, so a GPU is waited for.
 
     >>> check_finite("field", torch.tensor([[0.0], [torch.nan]]))
     Traceback (most recent call last):
@@ -98,15 +98,3 @@ def check_finite(name: str, values: Tensor) -> None:
             f"{name} must hold finite numbers; sample {samples} of the batch does not, "
             "look at what made it"
         )
-
-
-def at_least_single(values: Tensor) -> Tensor:
-    """Half precision raised to float32; float32 and float64 as they are.
-
-    Source: promise of the losses, which do the same. Trap: half precision holds no whole number
-    above 2048 exactly (bfloat16: 256), so positions must never be computed in it.
-
-    >>> at_least_single(torch.zeros(1, dtype=torch.float16)).dtype
-    torch.float32
-    """
-    return values.to(torch.promote_types(values.dtype, torch.float32))

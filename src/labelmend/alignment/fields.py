@@ -16,14 +16,13 @@ from torch import Tensor
 
 from labelmend.alignment.affine import inverse, map_positions
 from labelmend.alignment.agreement import (
-    at_least_single,
     check_finite,
     check_label,
     check_motion,
 )
 from labelmend.alignment.interpolation import Mode, at, back_by, positions_along, read
 from labelmend.errors import ShapeError
-from labelmend.losses.valid_positions import type_and_shape
+from labelmend.losses.valid_positions import at_least_single, type_and_shape
 
 
 def warp_field(

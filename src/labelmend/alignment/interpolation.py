@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from labelmend.alignment.agreement import at_least_single
 from labelmend.errors import unknown
+from labelmend.losses.valid_positions import at_least_single
 
 Mode = Literal["nearest", "linear"]
 """How to read between positions."""

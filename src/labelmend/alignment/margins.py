@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from labelmend.alignment.agreement import at_least_single, check_label
+from labelmend.alignment.agreement import check_label
 from labelmend.errors import ShapeError, unknown
-from labelmend.losses.valid_positions import type_and_shape
+from labelmend.losses.valid_positions import at_least_single, type_and_shape
 from labelmend.types import Region
 
 Fill = Literal["mean", "median", "minimum"]

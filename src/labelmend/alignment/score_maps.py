@@ -53,7 +53,7 @@ def best_shift(shifts: Shifts, *, prior: float = 0.0) -> tuple[Tensor, Tensor]:
     Raises:
         ShapeError: where the map does not have the shape of its window.
 
-    Source: seed B ¶33; the quadratic prior keeps a network from drifting (measured).
+    Source: seed B ¶33; the quadratic prior is own, against drift.
     Trap: a map has always a best place, even one of noise. Ask how much better it is.
 
     >>> score = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
@@ -117,8 +117,8 @@ def pooled(shifts: Shifts, group: Tensor) -> Shifts:
     """One map for all samples of a group: the mean of their scores, given to every one of them.
 
     Members that have no score at a displacement are left out there; it is −inf where none has.
-    ``overlap`` is the sum over members. One poor map says little, 16 that share an offset find it
-    even where the prediction is poor (measured).
+    ``overlap`` is the sum over members. One poor map says little; many that share an offset can
+    find it even where the prediction is poor.
 
     Args:
         shifts: the maps.

@@ -54,8 +54,9 @@ class PairPlan:
             return cls(replace(plan, size=half), replace(plan, size=half, seed=other))
         if not plan.strong or not plan.weak:
             raise SettingsError(
-                f"mixing.pairs = 'strong_first' wants strong and weak samples, there are "
-                f"{len(plan.strong)} and {len(plan.weak)}; take 'alike'"
+                f"mixing.pairs = 'strong_first' wants strong and weak samples, and with "
+                f"batch.strong_share = {plan.strong_share} there are {len(plan.strong)} and "
+                f"{len(plan.weak)}; take 'alike'"
             )
         return cls(
             Plan(plan.strong, (), half, 1.0, plan.seed), Plan((), plan.weak, half, 0.0, other)

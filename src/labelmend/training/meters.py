@@ -27,14 +27,15 @@ def step_figures(
     """
     sums: dict[str, Tensor] = {}
     for parcel, terms in seen:
+        losses, strong = terms.losses.cpu().double(), parcel.strong.cpu()
         each = {
-            "loss": terms.total.detach().reshape(1),
-            "loss_strong": terms.losses[parcel.strong].sum().reshape(1),
-            "loss_weak": terms.losses[~parcel.strong].sum().reshape(1),
-            **terms.meters,
+            "loss": terms.total.detach().cpu().reshape(1),
+            "loss_strong": losses[strong].sum().reshape(1),
+            "loss_weak": losses[~strong].sum().reshape(1),
+            **{name: meter.cpu() for name, meter in terms.meters.items()},
         }
         for name, value in each.items():
-            sums[name] = sums.get(name, 0) + value.double().cpu()
+            sums[name] = sums.get(name, 0) + value.double()
     device = seen[0][1].total.device
     whole = processes.add(torch.cat(list(sums.values())).to(device)).cpu()
     lengths = [len(value) for value in sums.values()]

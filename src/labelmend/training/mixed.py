@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from labelmend.losses.valid_positions import at_least_single
 from labelmend.mixing import class_mask, draw_class, mix, soften
 from labelmend.order import uniform_of
 from labelmend.training.dual import (
@@ -84,9 +85,8 @@ class Target:
         Returns:
             Probabilities ``(pairs, classes, *space)``, and ``(pairs, *space)`` bool.
         """
-        # At least float32: under autocast, logits have too few digits for probabilities.
-        wide = torch.promote_types(first.dtype, torch.float32)
-        one, other = (logits.to(wide).softmax(1) for logits in (first, second))
+        # Under autocast, logits have too few digits for probabilities.
+        one, other = (at_least_single(logits).softmax(1) for logits in (first, second))
         probabilities = pseudo_label(one, other, mask)
         return probabilities, confident(probabilities, self.gate)
 

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -127,14 +127,8 @@ def _figures(table: WeightTable) -> dict[str, float]:
 
 
 def _rank_correlation(one: Tensor, other: Tensor) -> float:
-    """Spearman's, with mean ranks for ties; 0 where either has no order."""
-    ranks = np.stack([_ranks(one), _ranks(other)])
-    ranks -= ranks.mean(1, keepdims=True)
-    lengths = np.linalg.norm(ranks, axis=1).prod()
-    return float(ranks.prod(0).sum() / lengths) if lengths > 0 else 0.0
-
-
-def _ranks(values: Tensor) -> np.ndarray:
-    flat = values.flatten().numpy()
-    _, place, count = np.unique(flat, return_inverse=True, return_counts=True)
-    return (count.cumsum() - (count - 1) / 2)[place]
+    """Spearman's; 0 where either has no order."""
+    first, second = one.flatten().numpy(), other.flatten().numpy()
+    if (first == first[:1]).all() or (second == second[:1]).all():
+        return 0.0
+    return float(spearmanr(first, second).statistic)

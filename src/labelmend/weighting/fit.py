@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from labelmend.losses.valid_positions import at_least_single
+
 SMALLEST = 1e-3
 """The share of the image that the smallest object worth speaking of fills."""
 
@@ -61,7 +63,7 @@ def _counts(
     known = valid.unsqueeze(1)
     # Sums over an image overflow in half precision; NaN that is masked only at the end stays in
     # the derivative.
-    logits = torch.where(known, logits.to(torch.promote_types(logits.dtype, torch.float32)), 0)
+    logits = torch.where(known, at_least_single(logits), 0)
     if label.is_floating_point():
         return _continuous(logits, torch.where(known, label, 0).to(logits), known, by_class)
     predicted = torch.where(known, logits.softmax(1), 0)
