@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -184,20 +184,49 @@ class Batch:
         return self.image, self.label, self.valid, self.index
 
 
+IN_PLACE, MOVED, PARTLY, UNSURE, EMPTY, FLAT, HELD = range(7)
+
+REASONS: tuple[str, ...] = (
+    "in place already",
+    "moved",
+    "moved along the directions that are known",
+    "no place is clearly the best",
+    "the label is the same everywhere",
+    "the prediction is the same everywhere",
+    "not to be moved",
+)
+"""Why a label lies where it does, by the numbers of :attr:`Alignment.reason`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Alignment:
     """Where labels belong: the moved labels, what of them is still known, how far they went.
 
-    ``label`` and ``valid`` are shaped as in :class:`Batch`; ``displacement`` is
-    ``(batch, dims)`` in positions, or a field ``(batch, dims, *space)``; ``confidence`` is
-    ``(batch,)`` in [0, 1].
+    Attributes:
+        label: the moved labels, shaped as in :class:`Batch`.
+        valid: ``(batch, *space)`` bool; False where what stands there came from outside.
+        displacement: ``(batch, dims)`` float, how far the label moved, in positions; of its
+            centre, where it also turned or stretched. Or a field ``(batch, dims, *space)``.
+        confidence: ``(batch,)`` float in [0, 1], how probable it is that the best place is right
+            within one position.
+        gain: ``(batch,)`` float, how much more likely the new place is than the old, in nats.
+        reason: ``(batch,)`` uint8, why: places in :data:`REASONS`.
+        matrix: ``(batch, dims, dims + 1)`` float, from positions of the label to where they moved,
+            where labels may do more than shift.
     """
 
     label: Tensor
     valid: Tensor
     displacement: Tensor
     confidence: Tensor
-    reasons: tuple[str, ...] = field(default=())
+    gain: Tensor | None = None
+    reason: Tensor | None = None
+    matrix: Tensor | None = None
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why each label lies where it does, in words; none where an aligner gives none."""
+        return () if self.reason is None else tuple(REASONS[code] for code in self.reason.tolist())
 
 
 class Loss(Protocol):

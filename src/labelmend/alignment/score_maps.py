@@ -62,7 +62,7 @@ def best_shift(shifts: Shifts, *, prior: float = 0.0) -> tuple[Tensor, Tensor]:
             [0]]), tensor([1., 0.]))
     """
     _check(shifts)
-    places = _displacements(shifts.window, shifts.score.device)
+    places = displacements(shifts.window, shifts.score.device)
     length = places.square().sum(1)
     # A stable sort keeps the order of the axes among displacements of one length.
     rank = length.argsort(stable=True).argsort()
@@ -137,6 +137,30 @@ def pooled(shifts: Shifts, group: Tensor) -> Shifts:
             [0., 1., 1.],
             [5., 5., 5.]])
     """
+    return _of_groups(shifts, group, mean=True)
+
+
+def added(shifts: Shifts, group: Tensor) -> Shifts:
+    """As :func:`pooled`, but the sum: how likely a displacement is for all members at once.
+
+    Args:
+        shifts: maps in nats, see :func:`labelmend.alignment.placement.belief`.
+        group: ``(batch,)`` int64; samples of one number belong together.
+
+    Raises:
+        ShapeError: where shapes do not fit.
+
+    Trap: a member that has no score at a displacement says nothing about it, which is more than
+    one that fits badly would say; demand enough overlap.
+
+    >>> likely = Shifts(torch.tensor([[0.0, 1.0, 2.0]] * 2), torch.ones(2, 3).long(), (1,))
+    >>> added(likely, torch.tensor([4, 4])).score[0]
+    tensor([0., 2., 4.])
+    """
+    return _of_groups(shifts, group, mean=False)
+
+
+def _of_groups(shifts: Shifts, group: Tensor, *, mean: bool) -> Shifts:
     _check(shifts)
     batch = len(shifts.score)
     if group.dtype != torch.int64 or tuple(group.shape) != (batch,):
@@ -146,8 +170,9 @@ def pooled(shifts: Shifts, group: Tensor) -> Shifts:
     known = torch.where(scored, shifts.score, 0).double()
     member = torch.unique(group, return_inverse=True)[1]
     count = _sum_by(member, scored.long())
-    mean = _sum_by(member, known) / count.clamp(min=1)
-    score = torch.where(count > 0, mean, -torch.inf).to(shifts.score.dtype)
+    total = _sum_by(member, known)
+    value = total / count.clamp(min=1) if mean else total
+    score = torch.where(count > 0, value, -torch.inf).to(shifts.score.dtype)
     return Shifts(score, _sum_by(member, shifts.overlap), shifts.window)
 
 
@@ -155,8 +180,12 @@ def _sum_by(member: Tensor, maps: Tensor) -> Tensor:
     return torch.zeros_like(maps).index_add(0, member, maps)[member]
 
 
-def _displacements(window: Sequence[int], device: torch.device) -> Tensor:
-    """All displacements in the order of a flattened map, ``(number, dims)``."""
+def displacements(window: Sequence[int], device: torch.device) -> Tensor:
+    """All displacements in the order of a flattened map, ``(number, dims)`` int64.
+
+    >>> displacements((1,), torch.device("cpu")).flatten()
+    tensor([-1,  0,  1])
+    """
     lines = [torch.arange(-w, w + 1, device=device) for w in window]
     return torch.stack(torch.meshgrid(*lines, indexing="ij"), -1).flatten(0, -2)
 

@@ -30,10 +30,11 @@ def correlation(of: Comparison) -> Tensor:
 
 
 def normalised(of: Comparison) -> Tensor:
-    """Zero-normalised correlation over what is shared, in [−1, 1], mean over foreground classes.
+    """Zero-normalised correlation over what is shared, in [−1, 1], mean over classes or channels.
 
-    Means and variances are those of the shared positions of every displacement. A class or
-    channel that is constant there, in either, has no correlation: it counts 0.
+    The classes are those of the foreground that the sample's label has. Means and variances are
+    those of the shared positions of every displacement. A class or channel that is constant
+    there, in either, has no correlation: it counts 0.
 
     Source: Padfield 2012, Masked object registration in the Fourier domain. Trap: an object of
     which a corner is left in view can correlate by chance; demand enough overlap.
@@ -61,8 +62,12 @@ def normalised(of: Comparison) -> Tensor:
     covariance = each(one, other) - sum_one * sum_other / places
     scale = (spread * spread_other).sqrt()
     terms = torch.where(scale > 0, covariance / torch.where(scale > 0, scale, 1), 0)
-    # A class that no label has would have counted 0.
-    return terms.clamp(-1, 1).sum(1) / max(1, of.classes - (not of.continuous))
+    terms = terms.clamp(-1, 1).sum(1)
+    if of.continuous:
+        return terms / of.classes
+    # A class that the label does not have counted 0, and must not make a perfect fit less so.
+    has = of.claimed.given.flatten(2).any(2).sum(1).clamp(min=1)
+    return terms / has.view(-1, *[1] * (terms.ndim - 1))
 
 
 def phase(of: Comparison) -> Tensor:

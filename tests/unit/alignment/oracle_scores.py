@@ -75,7 +75,10 @@ def one_score(name, prediction, label, both, whole, bins):
     if name == "correlation":
         return float((p * y).sum())
     assert name == "normalised"
-    return float(np.mean([pearson(a, b) for a, b in zip(p, y, strict=True)]))
+    rows = range(len(p))
+    if ranges is None:
+        rows = [c for c in rows if (unmoved[valid] == c + 1).any()]
+    return float(np.mean([pearson(p[c], y[c]) for c in rows])) if rows else 0.0
 
 
 def pearson(a, b):
