@@ -146,12 +146,15 @@ class Batch:
             for regression.
         valid: ``(batch, *space)`` bool; False where nobody said what the label is.
         index: ``(batch,)`` int64, the place of each sample in ``DataSet.samples``.
+        pose: ``(batch, dims, dims)`` int64, how a patch was mirrored and turned: ``pose @ d`` is
+            in the patch what the displacement ``d`` is in the image. None: not at all.
     """
 
     image: Tensor
     label: Tensor
     valid: Tensor
     index: Tensor
+    pose: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -162,14 +165,19 @@ class Batch:
 
     def take(self, which: slice | Tensor) -> Batch:
         """Some of the samples: a slice, a mask, or their places in this batch."""
-        return Batch(*(values[which] for values in self._tensors()))
+        pose = None if self.pose is None else self.pose[which]
+        image, label, valid, index = (values[which] for values in self._tensors())
+        return Batch(image, label, valid, index, pose)
 
     def join(self, other: Batch) -> Batch:
         """These samples and, after them, those of another batch."""
         import torch  # only who has tensors has waited for it
 
         pairs = zip(self._tensors(), other._tensors(), strict=True)
-        return Batch(*(torch.cat(pair) for pair in pairs))
+        upright = self.pose is None or other.pose is None
+        pose = None if upright else torch.cat([self.pose, other.pose])  # type: ignore[list-item]
+        image, label, valid, index = (torch.cat(pair) for pair in pairs)
+        return Batch(image, label, valid, index, pose)
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
         """The same batch on another device, its image in another number type where one is given."""
@@ -178,6 +186,7 @@ class Batch:
             self.label.to(device),
             self.valid.to(device),
             self.index.to(device),
+            None if self.pose is None else self.pose.to(device),
         )
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -28,6 +28,7 @@ for _command in (
     before.settings,
     after.evaluate,
     after.predict,
+    after.fix,
     after.report,
     before.demo,
 ):

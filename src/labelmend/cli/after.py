@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Split = Literal["train", "val", "test"]
 Which = Literal["last", "best"]
 Model = Literal["main", "auxiliary", "ensemble"]
+Moves = Literal["shift", "rigid", "similarity", "affine"]
 
 
 def evaluate(
@@ -25,6 +26,7 @@ def evaluate(
     split: Split | None = None,
     checkpoint: Which = "last",
     model: Model = "main",
+    tolerance: int = 8,
     device: str = "auto",
     network: str | None = None,
     json: Json = False,
@@ -42,6 +44,9 @@ def evaluate(
     model
         The network to use; auxiliary and ensemble (mean of
         both predictions) exist where two were trained.
+    tolerance
+        How far, in positions, labels may be moved for
+        further figures; 0 moves none.
     device
         auto, cpu, cuda or mps.
     network
@@ -52,7 +57,8 @@ def evaluate(
     from labelmend.inference.evaluate import evaluate as judge
 
     predictor = _load(run, checkpoint, model, device, network)
-    result = judge(predictor, split, watcher=make_watcher(quiet=json, title="evaluating"))
+    watcher = make_watcher(quiet=json, title="evaluating")
+    result = judge(predictor, split, tolerance=tolerance, watcher=watcher)
     print(as_json(result.to_json()) if json else result.to_text())
     if not json:
         print(f"per sample: {run / predictor.folder('evaluation').name / result.split}.csv")
@@ -107,6 +113,54 @@ def predict(
         return 0
     title = f"{len(failed)} of {len(failed) + len(written)} inputs failed"
     return complain(f"{title}{', the first' * (len(failed) > 1)}: {failed[0]}")
+
+
+def fix(
+    run: Path,
+    /,
+    *,
+    out: Path,
+    align: Moves | None = None,
+    checkpoint: Which = "last",
+    model: Model = "main",
+    device: str = "auto",
+    network: str | None = None,
+    quiet: Flag = False,
+) -> int:
+    """Write the weak labels anew, each where the network says it belongs; none is replaced.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    out
+        The folder to make; must not exist or be empty. It gets every weak label
+        under its own path, and fixed.csv, which says which of them moved.
+    align
+        How labels may move: shift, rigid (and turned), similarity (and scaled)
+        or affine; by default as in training, or shift where none moved there.
+    checkpoint
+        last or best.
+    model
+        The network to use; auxiliary and ensemble (mean of
+        both predictions) exist where two were trained.
+    device
+        auto, cpu, cuda or mps.
+    network
+        The run's own network, repeated, where it is module:Class of yours.
+    quiet
+        Say nothing but what went wrong.
+    """
+    from labelmend.inference.fix import TABLE
+    from labelmend.inference.fix import fix as put_in_place
+
+    predictor = _load(run, checkpoint, model, device, network)
+    watcher = make_watcher(quiet, title="fixing")
+    result = put_in_place(predictor, out, align=align, watcher=watcher)
+    if not quiet:
+        print(f"{result.to_text()}\nper label: {out / TABLE}")
+        print(f"next: put what is in {out} over a copy of the data set, and train on that")
+    return 0
 
 
 def report(run: Path, /, *, out: Path | None = None, network: str | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -32,6 +32,7 @@ def train(
     allow_bad: int | None = None,
     mix: Flag = False,
     dual: Flag = False,
+    align: Literal["none", "shift", "rigid", "similarity", "affine"] | None = None,
     network: str | None = None,
     quiet: Flag = False,
 ) -> int:
@@ -69,6 +70,9 @@ def train(
         Train on mixed images too: what is of a class in one, cut out and put into another.
     dual
         Train two networks that teach each other by mixed images; implies --mix.
+    align
+        Put weak labels where the network says they belong before they are learned from: none,
+        shift, rigid (and turned), similarity (and scaled) or affine.
     network
         With --resume, the run's own network, repeated, where it is module:Class of yours.
     quiet
@@ -79,6 +83,7 @@ def train(
         **_section("input", workers=workers, allow_bad=allow_bad),
         **_section("mixing", use=mix or dual or None),  # two networks need mixed images
         **_section("dual", use=dual or None),
+        **_section("align", transform=align),
     }
     if resume is not None:
         if options or any(v is not None for v in (data, out, preset, config, set_)):

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from labelmend.config.presets import PRESETS, preset
 from labelmend.config.sections import (
+    AlignSettings,
     AugmentSettings,
     BatchSettings,
     DualSettings,
@@ -61,6 +62,7 @@ class Settings(Section):
     batch: BatchSettings = BatchSettings()
     mixing: MixingSettings = MixingSettings()
     dual: DualSettings = DualSettings()
+    align: AlignSettings = AlignSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
 
     @model_validator(mode="after")

@@ -285,6 +285,82 @@ class DualSettings(Section):
     )  # fmt: skip
 
 
+FitScore = Literal[
+    "normalised",
+    "cross_entropy",
+    "binary_cross_entropy",
+    "dice",
+    "dice_ce",
+    "focal",
+    "l1",
+    "l2",
+    "mutual_information",
+    "correlation",
+    "phase",
+]
+"""What :mod:`labelmend.alignment.scores` knows, said again here: settings need no torch."""
+
+
+class AlignSettings(Section):
+    """Labels put where predictions say they belong, before they are learned from (seed B)."""
+
+    transform: Literal["none", "shift", "rigid", "similarity", "affine"] = Field(
+        "none", description="how weak labels may move: labelmend train --align; strong ones stay"
+    )
+    window: int | None = Field(
+        None, ge=1, description="largest shift in positions; by default 16, at most a quarter of "
+        "the patch"
+    )  # fmt: skip
+    score: FitScore = Field(
+        "normalised", description="how the fit of a label is measured at every place"
+    )
+    per: Literal["sample", "annotator", "group", "set"] = Field(
+        "sample", description="what is moved by one shift of its own"
+    )
+    start: int | None = Field(
+        None, ge=0, description="training steps before the first label moves; by default 100, or "
+        "an eighth of a short run"
+    )  # fmt: skip
+    prior: float | None = Field(
+        None, gt=0, description="how far labels are thought to be off, in positions; by default "
+        "half the window"
+    )  # fmt: skip
+    confidence: float = Field(
+        0.9, gt=0, le=1, description="probability of being right within one position that it "
+        "takes to move a label"
+    )  # fmt: skip
+    margin: float = Field(
+        3.0, ge=0, description="how much likelier the new place must be, in nats; 3 is 20 times"
+    )
+    grain: float = Field(
+        6.0, gt=0, description="positions along an edge over which errors of predictions hang "
+        "together"
+    )  # fmt: skip
+    keep: float = Field(
+        0.5, ge=0, lt=1, description="share of a label's remembered shift that a new look leaves"
+    )
+    centred: bool | None = Field(
+        None, description="hold the mean shift of all labels at zero; by default only where there "
+        "are no strong labels beside them"
+    )  # fmt: skip
+    angle: float = Field(10.0, ge=0, le=180, description="largest rotation, in degrees")
+    stretch: float = Field(0.1, ge=0, lt=1, description="largest relative change of size")
+    shear: float = Field(0.1, ge=0, lt=1, description="largest slope of a shear")
+
+    @model_validator(mode="after")
+    def _only_shifts(self) -> AlignSettings:
+        if self.transform in ("none", "shift"):
+            return self
+        if self.per != "sample":
+            raise ValueError(
+                f"align.per = {self.per!r} moves many labels by one shift; take "
+                "align.transform = 'shift', or align.per = 'sample'"
+            )
+        if self.centred:
+            raise ValueError("align.centred is of shifts; take align.transform = 'shift'")
+        return self
+
+
 class OptimiserSettings(Section):
     """How parameters move."""
 

@@ -50,7 +50,7 @@ class Augmentation:
 
 def augment(
     image: Tensor, label: Tensor, valid: Tensor, generator: Generator, augmentation: Augmentation
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One random change of a sample: first where things are, then how bright they are.
 
     Args:
@@ -61,7 +61,8 @@ def augment(
         augmentation: how much may change.
 
     Returns:
-        Image, label and valid of the same shapes; the inputs stay as they are.
+        Image, label and valid of the same shapes, and the pose ``(dims, dims)`` int64: what was a
+        displacement ``d`` is now ``pose @ d``. The inputs stay as they are.
 
     Raises:
         ShapeError: when the three are not of the same positions.
@@ -82,7 +83,8 @@ def augment(
     mirrored = _mirrored_axes(dims, augmentation, generator)
     turn = _turn(tuple(space), augmentation, generator)
     image, label, valid = (_moved(t, mirrored, turn) for t in (image, label, valid))
-    return _recoloured(image, augmentation, generator), label, valid
+    pose = _pose(dims, mirrored, turn)
+    return _recoloured(image, augmentation, generator), label, valid, pose
 
 
 def _mirrored_axes(dims: int, augmentation: Augmentation, generator: Generator) -> list[int]:
@@ -110,6 +112,21 @@ def _moved(tensor: Tensor, mirrored: list[int], turn: tuple[int, list[int]]) -> 
         tensor = tensor.flip(mirrored)
     times, plane = turn
     return torch.rot90(tensor, times, plane).contiguous() if times else tensor
+
+
+def _pose(dims: int, mirrored: list[int], turn: tuple[int, list[int]]) -> Tensor:
+    """What mirroring and turning do to displacements, ``(dims, dims)``."""
+    pose = torch.eye(dims, dtype=torch.int64)
+    for axis in mirrored:
+        pose[axis] *= -1
+    times, plane = turn
+    for _ in range(times):
+        # torch.rot90 turns the first axis of the plane towards the second.
+        first, second = plane
+        rows = pose.clone()
+        rows[first], rows[second] = -pose[second], pose[first]
+        pose = rows
+    return pose
 
 
 def _recoloured(image: Tensor, augmentation: Augmentation, generator: Generator) -> Tensor:

@@ -25,13 +25,14 @@ from labelmend.types import Batch, DataSet, Draw, Raster, Region, Sample
 class Item:
     """One patch: ``image`` ``(channels, *patch)`` float32, ``label`` and ``valid`` as in Batch.
 
-    ``index`` is the place of its sample in ``DataSet.samples``.
+    ``index`` is the place of its sample in ``DataSet.samples``, ``pose`` that of a Batch.
     """
 
     image: Tensor
     label: Tensor
     valid: Tensor
     index: int
+    pose: Tensor | None = None
 
 
 class Whole(NamedTuple):
@@ -141,9 +142,10 @@ class SampleDataset(Dataset[Item]):
             torch.from_numpy(claimed.astype(wide, copy=False)),
             torch.from_numpy(_cut(label.valid, region, self.patch, None)),
         )
-        if draw.augment:
-            parts = augment(*parts, generator, self.augmentation)
-        return Item(*parts, draw.index)
+        if not draw.augment:
+            return Item(*parts, draw.index, torch.eye(len(self.patch), dtype=torch.int64))
+        image_now, label_now, valid_now, pose = augment(*parts, generator, self.augmentation)
+        return Item(image_now, label_now, valid_now, draw.index, pose)
 
     def whole(self, index: int) -> Whole:
         """A sample uncropped and without augmentation, read anew, for evaluation.
@@ -239,11 +241,13 @@ def collate(items: Sequence[Item]) -> Batch:
     shapes = {tuple(item.image.shape) for item in items}
     if len(shapes) != 1:
         raise ShapeError(f"items of one shape are wanted in a batch, got {sorted(shapes)}")
+    poses = [item.pose for item in items if item.pose is not None]
     return Batch(
         torch.stack([item.image for item in items]),
         torch.stack([item.label for item in items]),
         torch.stack([item.valid for item in items]),
         torch.tensor([item.index for item in items], dtype=torch.int64),
+        torch.stack(poses) if len(poses) == len(items) else None,
     )
 
 

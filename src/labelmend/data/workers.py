@@ -204,7 +204,8 @@ def _attempt(dataset: SampleDataset, piece: Piece) -> Any:
     except LabelmendError as error:
         return _Failure(type(error), str(error))
     # as arrays: torch would pass them through shared memory, which containers have little of
-    return tuple(t.numpy() for t in (batch.image, batch.label, batch.valid, batch.index))
+    sent = (batch.image, batch.label, batch.valid, batch.index, batch.pose)
+    return tuple(t.numpy() for t in sent if t is not None)
 
 
 def _answer(dataset: SampleDataset, worker: _Worker, piece: Piece, timeout: float) -> Batch:

@@ -25,7 +25,8 @@ from labelmend.runs.records import Lines, from_table, plain, read_field, sync_li
 from labelmend.runs.sums import read_bytes
 from labelmend.types import DataSet, Sample
 
-_METRICS, _HISTORY, _WEIGHTS = "metrics.jsonl", "weights.jsonl", "weights.csv"
+_METRICS, _HISTORY = "metrics.jsonl", "weights.jsonl"
+_WEIGHTS, _PLACES = "weights.csv", "places.csv"
 _ABOUT = ("id", "quality", "group", "annotator")
 
 
@@ -180,17 +181,7 @@ class Run:
 
         Quality, group and annotator are filled in from the manifest.
         """
-        samples = {sample.id: sample for sample in self.data.samples}
-        columns = dict.fromkeys(_ABOUT)
-        filled = []
-        for row in rows:
-            sample = samples.get(str(row.get("id")))
-            if sample is None:
-                raise RunError(f"a weight is for a sample of this run, not {row.get('id')!r}")
-            about = {name: getattr(sample, name) for name in _ABOUT}
-            filled.append(plain({**row, **about}, f"weights of {sample.id}"))
-            columns.update(dict.fromkeys(row))
-        write_atomically(self.path / _WEIGHTS, to_table(filled, list(columns)))
+        self._write_table(_WEIGHTS, rows)
 
     def weights(self) -> list[dict[str, Any]]:
         """The table of latest weights; none before the first.
@@ -198,7 +189,32 @@ class Run:
         Numbers come back as numbers and empty fields as ``None``. A trap: so does a text that
         looks like a number, except in ``id``, ``quality``, ``group`` and ``annotator``.
         """
-        path = self.path / _WEIGHTS
+        return self._table(_WEIGHTS)
+
+    def write_places(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Replace the table of where labels were found to belong, as :meth:`write_weights`."""
+        self._write_table(_PLACES, rows)
+
+    def places(self) -> list[dict[str, Any]]:
+        """The table of where labels were found to belong; none where no label was put in place."""
+        return self._table(_PLACES)
+
+    def _write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+        what = name.partition(".")[0]
+        samples = {sample.id: sample for sample in self.data.samples}
+        columns = dict.fromkeys(_ABOUT)
+        filled = []
+        for row in rows:
+            sample = samples.get(str(row.get("id")))
+            if sample is None:
+                raise RunError(f"{what} are of samples of this run, not {row.get('id')!r}")
+            about = {column: getattr(sample, column) for column in _ABOUT}
+            filled.append(plain({**row, **about}, f"{what} of {sample.id}"))
+            columns.update(dict.fromkeys(row))
+        write_atomically(self.path / name, to_table(filled, list(columns)))
+
+    def _table(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / name
         if not path.exists():
             return []
         rows = from_table(read_bytes(path), str(path))

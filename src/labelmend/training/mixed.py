@@ -22,6 +22,8 @@ from labelmend.training.dual import (
     without_traces,
 )
 from labelmend.training.objective import Networks, Objective, Parcel, Terms, summed, weighed
+from labelmend.training.places import Found, joined
+from labelmend.training.placing import Placed
 from labelmend.types import Batch
 
 Judge = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -148,15 +150,21 @@ class MixedObjective:
             unseen = self._unseen(name, network, pair, own) if mixture else ()
             views.append(self._view(network, own, mixture, unseen))
         total = factor * torch.stack([view.total for view in views]).sum()
-        losses = torch.cat([view.losses for view in (views if apart else views[:1])])
+        told = views if apart else views[:1]
+        losses = torch.cat([view.losses for view in told])
+        meters, found = _of_places([view.placed for view in told])
         if mixture is None:
-            return Terms(total, losses)
-        third, meters = self._third(mixture, views)
-        return Terms(total + rate * factor * third, losses, meters)
+            return Terms(total, losses, meters, found)
+        third, figures = self._third(mixture, views)
+        return Terms(total + rate * factor * third, losses, meters | figures, found)
 
     # ------------------------------------------------------------------ what is looked at
 
     def _mixture(self, first: Parcel, second: Parcel) -> _Mixture:
+        # Labels are cut and mixed before anything is predicted: where they last belonged.
+        first, second = (
+            replace(part, batch=self.plain.recalled(part.batch)) for part in (first, second)
+        )
         mask = self.cut.masks(first.batch, second.batch, first.step)
         return _Mixture(first, second, mask, mix(first.batch.image, second.batch.image, mask))
 
@@ -191,12 +199,12 @@ class MixedObjective:
         image = own.batch.image
         logits = network(image if mixture is None else torch.cat([image, mixture.image]))
         of_own, of_mixed = logits[: len(image)], logits[len(image) :]
-        losses = self.plain.judge(of_own, own.batch)
+        losses, placed = self.plain.judge(of_own, own)
         total = weighed(losses, own.weight, own.scale)
         # Of two halves, those that were not predicted yet are what it has just seen.
         missing = iter(of_own.detach().chunk(max(sum(part is None for part in unseen), 1)))
         predicted = tuple(next(missing) if part is None else part for part in unseen)
-        return _View(total, summed(losses).detach(), of_mixed, predicted)
+        return _View(total, summed(losses).detach(), of_mixed, predicted, placed)
 
     # ------------------------------------------------------------------ the third term
 
@@ -287,12 +295,22 @@ class _View:
         losses: those ℓ, detached.
         mixed: logits of the mixed images, none where nothing is mixed.
         predicted: logits of first and of second samples, detached; none where nothing is mixed.
+        placed: its own samples' labels where they belong.
     """
 
     total: Tensor
     losses: Tensor
     mixed: Tensor
     predicted: tuple[Tensor, ...]
+    placed: Placed
+
+
+def _of_places(placed: list[Placed]) -> tuple[dict[str, Tensor], Found | None]:
+    """The meters of several views added up, and what they found together."""
+    names = [name for one in placed[:1] for name in one.meters]
+    meters = {name: torch.stack([one.meters[name] for one in placed]).sum(0) for name in names}
+    found = [one.found for one in placed if one.found is not None]
+    return meters, joined(found) if found else None
 
 
 def _sum_and_count(values: Tensor) -> Tensor:

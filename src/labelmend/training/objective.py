@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from labelmend.types import Aligner, Batch, Loss
+from labelmend.training.places import Found
+from labelmend.training.placing import Placed, Placing
+from labelmend.types import Batch, Loss
 from labelmend.weighting.calls import call_with
 
 Networks = Mapping[str, nn.Module]
@@ -52,11 +54,13 @@ class Terms:
         losses: ``(batch,)`` each sample's own loss, unweighted, detached.
         meters: what else is worth knowing, ``(2,)`` each: a sum and how many it is of, to be added
             up over parts and processes before they are divided.
+        found: where labels were found to belong, to be remembered; None where nobody looked.
     """
 
     total: Tensor
     losses: Tensor
     meters: Mapping[str, Tensor] = field(default_factory=dict)
+    found: Found | None = None
 
 
 Goal = Callable[[Networks, Parcel], Terms]
@@ -67,9 +71,9 @@ Goal = Callable[[Networks, Parcel], Terms]
 class Objective:
     """Σ_k scale_k γ_k ℓ_k: eq. 2 of seed A, with labels put in place first where asked (seed B).
 
-    The loss and the search for displacements are functions handed in; the training loop knows
-    neither of them. Mixed images and a second network are in :mod:`labelmend.training.mixed`. The
-    trap: a γ that is also used to draw samples counts twice (¶77 with eq. 11).
+    The loss and what puts labels in place are handed in; the training loop knows neither of them.
+    Mixed images and a second network are in :mod:`labelmend.training.mixed`. The trap: a γ that
+    is also used to draw samples counts twice (¶77 with eq. 11).
 
     >>> from labelmend.losses import cross_entropy
     >>> logits = torch.zeros(2, 2, 4)
@@ -82,49 +86,60 @@ class Objective:
     """
 
     loss: Loss
-    align: Aligner | None = None
+    place: Placing | None = None
 
     def __call__(self, networks: Networks, parcel: Parcel) -> Terms:
         """The terms of a parcel; gradients flow into the network ``main``."""
-        losses = self.judge(networks["main"](parcel.batch.image), parcel.batch)
-        return Terms(weighed(losses, parcel.weight, parcel.scale), summed(losses).detach())
+        losses, placed = self.judge(networks["main"](parcel.batch.image), parcel)
+        total = weighed(losses, parcel.weight, parcel.scale)
+        return Terms(total, summed(losses).detach(), placed.meters, placed.found)
 
-    def judge(self, logits: Tensor, batch: Batch) -> Tensor:
+    def judge(self, logits: Tensor, parcel: Parcel) -> tuple[Tensor, Placed]:
         """Each sample's loss against its label put in place, shaped as the loss has it."""
-        return self.loss(logits, *self._placed(logits, batch))
+        placed = self._placed(logits, parcel.batch, parcel.step)
+        return self.loss(logits, placed.label, placed.valid), placed
 
     def losses_of(self, network: nn.Module, batch: Batch) -> LossesOf:
-        """The losses of un-mixed samples as a function of parameters: ``(batch,)``, for g_S."""
+        """The losses of un-mixed samples as a function of parameters: ``(batch,)``, for g_S.
+
+        Against labels where they were last found to belong; strong ones never moved.
+        """
+        batch = self.recalled(batch)
 
         def losses(params: Mapping[str, Tensor]) -> Tensor:
-            return summed(self.judge(_predicted(network, params, batch), batch))
+            logits = call_with(network, params, batch.image)
+            return summed(self.loss(logits, batch.label, batch.valid))
 
         return losses
 
     def judged_of(self, network: nn.Module, batch: Batch, fit: Loss) -> LossesOf:
         """What is asked of weak samples, by one pass: all losses, then all values of ``fit``.
 
-        With a loss split by class, each of them is flat over samples and classes.
+        Labels are put in place once, for the network as it is, and stay there whatever the
+        parameters. With a loss split by class, each value is flat over samples and classes.
         """
+        placed = batch.label, batch.valid
+        if self.place is not None:
+            with torch.no_grad():
+                found = self.place(network(batch.image), batch)
+            placed = found.label, found.valid
 
         def judged(params: Mapping[str, Tensor]) -> Tensor:
-            logits = _predicted(network, params, batch)
-            placed = self._placed(logits, batch)
+            logits = call_with(network, params, batch.image)
             both = self.loss(logits, *placed), fit(logits, *placed)
             return torch.cat([values.flatten() for values in both])
 
         return judged
 
-    def _placed(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def recalled(self, batch: Batch) -> Batch:
+        """The samples with their labels where they were last found to belong."""
+        return batch if self.place is None else self.place.recalled(batch)
+
+    def _placed(self, logits: Tensor, batch: Batch, step: int) -> Placed:
         """Label and valid after the label was moved to where it belongs."""
-        if self.align is None:
-            return batch.label, batch.valid
-        moved = self.align(logits.detach(), batch.label, batch.valid)
-        return moved.label, moved.valid
-
-
-def _predicted(network: nn.Module, params: Mapping[str, Tensor], batch: Batch) -> Tensor:
-    return call_with(network, params, batch.image)
+        if self.place is None:
+            return Placed(batch.label, batch.valid, None, {})
+        return self.place(logits, batch, step)
 
 
 def weighed(losses: Tensor, weight: Tensor, scale: Tensor) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 import labelmend.errors
 from labelmend.errors import LabelmendError
@@ -71,3 +73,13 @@ class Processes:
         if error is not None:
             raise error
         raise getattr(labelmend.errors, kind, LabelmendError)(f"process {source - 1}: {text}")
+
+
+@contextmanager
+def kept_local(fabric: Fabric, networks: Mapping[str, nn.Module], enabled: bool) -> Generator[None]:
+    """Keep the gradients of all but the last part of a batch in this process."""
+    with ExitStack() as stack:
+        if enabled and fabric.world_size > 1:
+            for network in networks.values():
+                stack.enter_context(fabric.no_backward_sync(network))
+        yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -35,6 +35,18 @@ class Progress:
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return asdict(self)
+
+
+class Remembers(Protocol):
+    """A part of a training that has to go on as it was: it keeps groups of tensors."""
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What a checkpoint must keep."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to a saved :meth:`state`, to the bit."""
+        ...
 
 
 def pack_optimiser(optimiser: Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -25,11 +25,18 @@ from labelmend.training.journal import Journal
 from labelmend.training.ledger import weight_columns, weight_rows
 from labelmend.training.meters import step_figures
 from labelmend.training.objective import Goal, Parcel, Terms, scales
-from labelmend.training.processes import Processes
+from labelmend.training.places import PlaceTable, remember
+from labelmend.training.processes import Processes, kept_local
 from labelmend.training.reweigh import Reweigher
 from labelmend.training.schedule import Timetable
 from labelmend.training.signals import StopRequest, stopped
-from labelmend.training.state import Progress, pack_optimiser, restore_network, unpack_optimiser
+from labelmend.training.state import (
+    Progress,
+    Remembers,
+    pack_optimiser,
+    restore_network,
+    unpack_optimiser,
+)
 from labelmend.training.validation import Validator
 from labelmend.types import Batch
 from labelmend.weighting.weights import WeightTable
@@ -62,8 +69,8 @@ class _StopSeen(Exception):  # noqa: N818 - no error: it unwinds a task that a s
 class Trainer:
     """One training, from wherever it stands to its end. It knows no method by name.
 
-    Fabric sets the networks up; ``main`` is the one that is validated and used. ``table`` and
-    ``progress`` are the whole memory besides parameters and optimiser.
+    Fabric sets the networks up; ``main`` is the one that is validated and used. ``table``,
+    ``places`` and ``progress`` are the whole memory besides parameters and optimiser.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class Trainer:
         validator: Validator | None = None,
         averages: Averages | None = None,
         notices: Sequence[Notice] = (),
+        places: PlaceTable | None = None,
     ) -> None:
         self.fabric = fabric
         self.plain = dict(networks)
@@ -101,6 +109,9 @@ class Trainer:
         if averages is not None:
             averages.join()
         self.notices = notices
+        self.places = places
+        parts = {"weights": table, "weighing": reweigher, "places": places}
+        self._parts: dict[str, Remembers] = {k: v for k, v in parts.items() if v is not None}
         self.processes = Processes(fabric)
         self.progress = Progress()
         self._signals = StopRequest()
@@ -176,7 +187,7 @@ class Trainer:
         seen: list[tuple[Parcel, Terms]] = []
         for number, batch in enumerate(parts):
             parcel = self._parcel(batch, step)
-            with _kept_local(self.fabric, self.networks, enabled=number < len(parts) - 1):
+            with kept_local(self.fabric, self.networks, enabled=number < len(parts) - 1):
                 terms = self._forward(parcel)
                 # Processes average their gradients; the objective is a sum over all of them.
                 self.fabric.backward(terms.total * self.processes.world)
@@ -186,6 +197,8 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         if self.averages is not None:
             self.averages.follow(step + 1)
+        if self.places is not None:
+            remember(self.places, [terms.found for _, terms in seen], self.processes)
         self._note_step(step + 1, seen, norm, rate, time.perf_counter() - began)
 
     def _next(self, loaded: Iterator[list[Batch]]) -> list[Batch]:
@@ -329,7 +342,7 @@ class Trainer:
                     keep=self.timetable.keep,
                     best_step=self.progress.best_step,
                 )
-                self.run.write_weights(self._rows())
+                self._write_tables()
             except LabelmendError as caught:
                 error = caught
         self.processes.agree(error)
@@ -337,30 +350,31 @@ class Trainer:
     def _checkpoint(self) -> Checkpoint:
         tensors = {name: dict(network.state_dict()) for name, network in self.plain.items()}
         tensors["optimiser"] = pack_optimiser(self.optimiser, self._names)
-        tensors["weights"] = self.table.state()
-        if self.reweigher is not None and (state := self.reweigher.state()):
-            tensors["weighing"] = state
+        for group, part in self._parts.items():
+            if state := part.state():
+                tensors[group] = dict(state)
         if self.averages is not None:
             tensors |= self.averages.state()
         return Checkpoint(self.progress.step, tensors, self.progress.to_json())
 
-    def _rows(self) -> list[dict[str, object]]:
+    def _write_tables(self) -> None:
         data = self.feed.samples.data
-        return weight_rows(self.table, data.samples, data.spec.classes)
+        self.run.write_weights(weight_rows(self.table, data.samples, data.spec.classes))
+        if self.places is not None:
+            self.run.write_places(self.places.rows(data.samples))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Stand where a checkpoint was written."""
         for name, network in self.plain.items():
             restore_network(network, name, checkpoint.tensors[name])
         unpack_optimiser(self.optimiser, self._names, checkpoint.tensors.get("optimiser", {}))
-        self.table.restore(dict(checkpoint.tensors["weights"]))
-        if self.reweigher is not None:
-            self.reweigher.restore(checkpoint.tensors.get("weighing", {}))
+        for group, part in self._parts.items():
+            part.restore(checkpoint.tensors.get(group, {}))
         if self.averages is not None:
             self.averages.restore(checkpoint.tensors)
         self.progress = Progress(**checkpoint.state)
-        if self.processes.first:  # a kill right after the checkpoint leaves an older table
-            self.run.write_weights(self._rows())
+        if self.processes.first:  # a kill right after the checkpoint leaves older tables
+            self._write_tables()
 
     # ------------------------------------------------------------------ stopping and telling
 
@@ -383,15 +397,3 @@ def _known(value: float) -> float | None:
 def _step_seed(seed: int, step: int, rank: int) -> int:
     digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
     return int.from_bytes(digest[:8], "little", signed=True) & (2**63 - 1)
-
-
-@contextmanager
-def _kept_local(
-    fabric: Fabric, networks: Mapping[str, nn.Module], enabled: bool
-) -> Generator[None]:
-    """Keep the gradients of all but the last part of a batch in this process."""
-    with ExitStack() as stack:
-        if enabled and fabric.world_size > 1:
-            for network in networks.values():
-                stack.enter_context(fabric.no_backward_sync(network))
-        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -200,7 +201,7 @@ class WeightTable:
         }
         return {name: values.clone() for name, values in live.items()}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a saved :meth:`state`, to the bit."""
         self.weight = state["weight"].clone()
         self.similarity = state["similarity"].clone()

@@ -26,7 +26,7 @@ def seeded(seed):
 def test_an_image_that_shows_its_label_still_does(space, seed, turns):
     image, label, valid = sample(tuple(space), seed=seed)
     marked = torch.cat([image, valid[None].float()])
-    moved, claimed, known = augment(
+    moved, claimed, known, _ = augment(
         marked, label, valid, seeded(seed), Augmentation(flip=0.5, quarter_turns=turns)
     )
     assert moved.shape == marked.shape and claimed.shape == label.shape
@@ -37,10 +37,26 @@ def test_an_image_that_shows_its_label_still_does(space, seed, turns):
 
 def test_labels_of_several_channels_move_too():
     image, _, valid = sample((4, 4))
-    moved, claimed, _ = augment(
+    moved, claimed, _, _ = augment(
         image, image * 3, valid, seeded(1), Augmentation(flip=0.5, quarter_turns=True)
     )
     assert torch.equal(moved * 3, claimed)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3), st.integers(0, 2**16))
+def test_the_pose_is_what_becomes_of_displacements(dims, seed):
+    _, label, _ = sample((5,) * dims, seed=seed)
+    label = torch.zeros_like(label)
+    start = torch.randint(1, 4, (dims,), generator=seeded(seed))
+    step = torch.randint(-1, 2, (dims,), generator=seeded(seed + 1))
+    label[tuple(start)], label[tuple(start + step)] = 1, 2  # they may be one place
+    change = Augmentation(flip=0.5, quarter_turns=True)
+    _, moved, _, pose = augment(label[None].float(), label, label >= 0, seeded(seed), change)
+    if step.any():
+        apart = (moved == 2).nonzero()[0] - (moved == 1).nonzero()[0]
+        assert torch.equal(apart, pose @ step)
+    assert torch.equal(pose.T @ pose, torch.eye(dims, dtype=torch.int64))
 
 
 def test_every_orientation_of_a_square_comes_up_alike():
@@ -67,7 +83,8 @@ def test_nothing_changes_at_zeros_and_no_number_is_drawn():
     generator = seeded(3)
     before = generator.get_state()
     out = augment(image, label, valid, generator, Augmentation())
-    assert all(torch.equal(a, b) for a, b in zip(out, (image, label, valid), strict=True))
+    upright = torch.eye(2, dtype=torch.int64)
+    assert all(torch.equal(a, b) for a, b in zip(out, (image, label, valid, upright), strict=True))
     assert torch.equal(generator.get_state(), before)
 
 

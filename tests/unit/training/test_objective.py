@@ -9,6 +9,8 @@ from torch import nn
 
 from labelmend.losses import dice_ce
 from labelmend.training.objective import Objective, Parcel, scales
+from labelmend.training.places import PlaceTable
+from labelmend.training.placing import Placing
 from labelmend.types import Alignment, Batch
 
 
@@ -108,9 +110,19 @@ def test_labels_are_judged_where_they_were_put() -> None:
             label.flip(-1), valid.flip(-1), torch.zeros(len(label), 2), torch.ones(len(label))
         )
 
-    parcel = Parcel(whole, WEIGHT, scales(STRONG, COUNTS), 0, STRONG)
-    moved = Objective(dice_ce, align=flipped)({"main": net}, parcel).losses
-    expected = dice_ce(net(whole.image), whole.label.flip(-1), whole.valid.flip(-1))
-    torch.testing.assert_close(moved, expected.detach())
-    of = Objective(dice_ce, align=flipped).losses_of(net, whole)
-    torch.testing.assert_close(of(dict(net.named_parameters())), expected)
+    places = PlaceTable.fresh(len(whole), 2, 0.5)
+    place = Placing(flipped, places, ~STRONG, start=3, centred=False)
+    objective = Objective(dice_ce, place)
+    at = {step: Parcel(whole, WEIGHT, scales(STRONG, COUNTS), step, STRONG) for step in (2, 3)}
+    params = dict(net.named_parameters())
+    still = dice_ce(net(whole.image), whole.label, whole.valid)
+    moved = dice_ce(net(whole.image), whole.label.flip(-1), whole.valid.flip(-1))
+    wanted = torch.where(STRONG, still, moved).detach()
+    torch.testing.assert_close(objective({"main": net}, at[2]).losses, still.detach())
+    terms = objective({"main": net}, at[3])
+    torch.testing.assert_close(terms.losses, wanted)
+    assert terms.found.index.tolist() == (~STRONG).nonzero().flatten().tolist()
+    judged = objective.judged_of(net, whole, dice_ce)(params)
+    torch.testing.assert_close(judged, torch.cat([wanted, wanted]))
+    # What is trusted never moves, so it needs no prediction to know where it is.
+    torch.testing.assert_close(objective.losses_of(net, whole)(params), still)

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 
 from labelmend.config import Settings
 from labelmend.config import preset as named_settings
-from labelmend.errors import ChangedDataError, LabelmendError, SettingsError
+from labelmend.errors import ChangedDataError, LabelmendError, SettingsError, Stopped
 from labelmend.files.readers import hash_file
 from labelmend.networks.trust import check_named
 from labelmend.progress import Silent, Watcher
@@ -98,7 +98,11 @@ def _company(settings: Settings) -> Iterator[Fabric]:
     met_before = torch.distributed.is_initialized()
     fabric = _start_fabric(settings)
     try:
-        yield fabric
+        try:
+            yield fabric
+        except Stopped:
+            fabric.barrier()  # all of them stop, after the same step
+            raise
         fabric.barrier()  # none leaves while another is still talking to it
     finally:
         if torch.distributed.is_initialized() and not met_before:

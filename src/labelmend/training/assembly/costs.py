@@ -127,6 +127,11 @@ def step_cost(settings: Settings) -> float:
 
 
 def _cost_of_one(settings: Settings) -> float:
+    # Before a label is judged, it is put where the network says it belongs.
+    return _judged(settings) + (_FORWARD if settings.align.transform != "none" else 0.0)
+
+
+def _judged(settings: Settings) -> float:
     chosen = settings.weighting
     if chosen.signal in WITHOUT_SIMILARITY:
         return _FORWARD

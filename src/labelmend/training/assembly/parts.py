@@ -22,6 +22,7 @@ from labelmend.networks.build import build_network, couples_samples
 from labelmend.progress import Watcher
 from labelmend.runs import Run
 from labelmend.training.assembly import mixing, weighing
+from labelmend.training.assembly import placing as placement
 from labelmend.training.assembly.weighing import Schedule
 from labelmend.training.idle import IdleWatch
 from labelmend.training.journal import Journal
@@ -49,7 +50,11 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
     schedule = Schedule(**facts["weighing"]) if "weighing" in facts else None
     timetable = _timetable(settings, plan, schedule)
     watcher.say(_summary(run, plan, timetable, networks, fabric.device))
-    plain = Objective(weighing.loss(settings, data.spec))
+    placing = placement.placing(settings, data, facts, timetable.steps)
+    if placing is not None:
+        for line in placement.told(settings, data, placing):
+            watcher.say(line)
+    plain = Objective(weighing.loss(settings, data.spec), placing)
     averages = mixing.averages(settings, networks)
     objective = mixing.objective(settings, data.spec, facts, timetable.steps, plain)
     if isinstance(objective, MixedObjective) and averages is not None:
@@ -76,6 +81,7 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
         _validator(settings, samples, facts, processes, networks["main"], fabric),
         averages,
         [IdleWatch()] if len(networks) > 1 else [],
+        None if placing is None else placing.table,
     )
 
 
@@ -90,8 +96,11 @@ def rehearse(
     network = network_maker(settings, data.spec, facts)(settings.seed)
     samples_of(settings, data, facts)
     plan = plan_of(settings, data)
-    plain = Objective(weighing.loss(settings, data.spec))
-    mixing.objective(settings, data.spec, facts, _steps(settings, plan), plain)
+    steps = _steps(settings, plan)
+    plain = Objective(
+        weighing.loss(settings, data.spec), placement.placing(settings, data, facts, steps)
+    )
+    mixing.objective(settings, data.spec, facts, steps, plain)
     plan.check(0, world, settings.batch.accumulate)
     schedule = _schedule(settings, data, plan)
     if schedule is not None:

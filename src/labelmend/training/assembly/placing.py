@@ -1,0 +1,123 @@
+"""Settings become the search that puts labels in place, and what is remembered of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from labelmend.alignment.aligner import ShiftAligner
+from labelmend.alignment.scores import REGRESSION_SCORES
+from labelmend.config import Settings
+from labelmend.errors import SettingsError
+from labelmend.training.assembly.weighing import indices
+from labelmend.training.places import PlaceTable
+from labelmend.training.placing import Placing
+from labelmend.types import Aligner, DataSet
+
+WARMUP = 100
+WINDOW = 16
+"""Positions, where a patch is at least four times as long."""
+
+
+def placing(
+    settings: Settings, data: DataSet, facts: Mapping[str, Any], steps: int
+) -> Placing | None:
+    """What puts labels in place; None where none is to move.
+
+    Raises:
+        SettingsError: for a score that cannot compare values, or a window that a patch has no
+            room for.
+    """
+    chosen = settings.align
+    weak = set(indices(data, "weak"))
+    if chosen.transform == "none" or not weak or settings.batch.strong_share == 1:
+        return None
+    if data.spec.task == "regression" and chosen.score not in REGRESSION_SCORES:
+        raise SettingsError(
+            f"align.score = {chosen.score!r} compares classes, and these labels are continuous "
+            f"values; take one of {', '.join(REGRESSION_SCORES)}"
+        )
+    window = window_of(settings, facts)
+    start = min(WARMUP, steps // 8) if chosen.start is None else chosen.start
+    learns = torch.tensor([i in weak for i in range(len(data.samples))])
+    table = PlaceTable.fresh(
+        len(data.samples), data.spec.dims, chosen.keep, _groups(settings, data), window
+    )
+    return Placing(search(settings, window), table, learns, start, centred(settings, data))
+
+
+def window_of(settings: Settings, facts: Mapping[str, Any]) -> int:
+    """The largest shift that is looked for, in positions."""
+    room: int = min(facts["patch"])
+    wanted = settings.align.window
+    if wanted is None:
+        return max(1, min(WINDOW, room // 4))
+    if wanted >= room:
+        raise SettingsError(
+            f"align.window = {wanted} moves labels out of patches of {room} positions; "
+            f"take at most {room - 1}, or a larger input.patch"
+        )
+    return wanted
+
+
+def search(settings: Settings, window: int) -> ShiftAligner | Aligner:
+    """What finds where a label belongs."""
+    chosen = settings.align
+    common: dict[str, Any] = {
+        "window": window,
+        "score": chosen.score,
+        "prior": chosen.prior,
+        "confidence": chosen.confidence,
+        "margin": chosen.margin,
+        "grain": chosen.grain,
+    }
+    if chosen.transform == "shift":
+        return ShiftAligner(**common)
+    from labelmend.alignment.transform_search import TransformAligner
+
+    ranges = {"angle": chosen.angle, "stretch": chosen.stretch, "shear": chosen.shear}
+    found: Aligner = TransformAligner(chosen.transform, **common, **ranges)
+    return found
+
+
+def centred(settings: Settings, data: DataSet) -> bool:
+    """Whether the mean shift of all labels is held at zero: by default where no label is strong."""
+    if settings.align.centred is not None:
+        return settings.align.centred
+    return settings.align.transform == "shift" and not _anchored(settings, data)
+
+
+def told(settings: Settings, data: DataSet, placing: Placing) -> list[str]:
+    """What a person should know of how labels are put in place, a line each."""
+    chosen = settings.align
+    what = "by one shift of each " + chosen.per if chosen.per != "sample" else "each by itself"
+    what = "all by one shift" if chosen.per == "set" else what
+    known = placing.search if isinstance(placing.search, ShiftAligner) else None
+    far = f" by up to {known.window} positions" if known else ""
+    lines = [
+        f"alignment: weak labels move ({chosen.transform}{far}, {what}) from step "
+        f"{placing.start}, where the network is sure; strong ones stay"
+    ]
+    if not _anchored(settings, data):
+        held = "their mean shift is held at zero" if placing.centred else "they may drift"
+        lines.append(
+            "no strong label says where labels belong: an offset that all of them share cannot "
+            f"be known, and {held}"
+        )
+    return lines
+
+
+def _anchored(settings: Settings, data: DataSet) -> bool:
+    return bool(indices(data, "strong")) and settings.batch.strong_share != 0
+
+
+def _groups(settings: Settings, data: DataSet) -> torch.Tensor | None:
+    """Who moves together with whom, ``(samples,)``; None: every sample by itself."""
+    per = settings.align.per
+    if settings.align.transform != "shift" or per == "sample":
+        return None
+    names = ["" if per == "set" else getattr(sample, per) for sample in data.samples]
+    places = {name: place for place, name in enumerate(sorted(set(names)))}
+    return torch.tensor([places[name] for name in names])

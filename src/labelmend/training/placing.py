@@ -1,0 +1,212 @@
+"""Labels are put in place before they are learned from, and what that must not do to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from labelmend.alignment.aligner import ShiftAligner
+from labelmend.alignment.placement import edge_length
+from labelmend.alignment.score_maps import Shifts, displacements
+from labelmend.alignment.shifts import shift
+from labelmend.training.places import Found, PlaceTable, is_clear
+from labelmend.types import IN_PLACE, MOVED, Aligner, Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Labels of a batch where they belong, and how they came to be there.
+
+    Attributes:
+        label: as in :class:`labelmend.types.Batch`.
+        valid: likewise.
+        found: what is to be remembered; None where nobody looked.
+        meters: what is worth knowing, sums and counts as in Terms.
+    """
+
+    label: Tensor
+    valid: Tensor
+    found: Found | None
+    meters: dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """Puts weak labels where the network says they belong (seed B, B1), without letting both drift.
+
+    Strong labels stay where they are: they are the anchor, and where a network would rather have
+    them is how far it has drifted. Nothing moves before ``start``. What is found is smoothed by
+    what :attr:`table` remembers of the same label; the table is only read here. Displacements are
+    remembered in the axes of the image, whichever way a patch was mirrored or turned.
+
+    The trap: a constant offset of all weak labels is learned by a network that has no strong ones
+    beside them, and nothing in the predictions can tell.
+
+    Attributes:
+        search: what finds where a label belongs: shifts, which are remembered, or more.
+        table: what is remembered.
+        learns: ``(samples,)`` bool, the labels that may move.
+        start: steps before the first label is moved.
+        centred: whether the mean displacement of all labels is held at zero.
+    """
+
+    search: ShiftAligner | Aligner
+    table: PlaceTable
+    learns: Tensor
+    start: int
+    centred: bool
+
+    def __call__(self, logits: Tensor, batch: Batch, step: int | None = None) -> Placed:
+        """Labels in their places, given logits for their images, without gradients.
+
+        Args:
+            logits: ``(batch, classes, *space)``.
+            batch: the samples; those that do not learn stay in place.
+            step: training steps taken so far; None looks whatever ``start`` says.
+        """
+        if step is not None and step < self.start:
+            return Placed(batch.label, batch.valid, None, {})
+        logits = logits.detach()
+        if isinstance(self.search, ShiftAligner):
+            return self._shifted(self.search, logits, batch)
+        return self._searched(self.search, logits, batch)
+
+    def recalled(self, batch: Batch) -> Batch:
+        """The samples with their labels where they were last found to belong."""
+        index = batch.index.cpu()
+        nothing = torch.zeros_like(self.table.displacement[index])
+        known = torch.zeros(len(index), dtype=torch.bool)
+        used = self._centred(self.table.blended(index, nothing, known), known)
+        moves = self.learns[index].unsqueeze(1)
+        used = torch.where(moves, used, 0).round().long()
+        device = batch.label.device
+        label, valid = shift(batch.label, batch.valid, turned(used, batch.pose).to(device))
+        return Batch(batch.image, label, valid, batch.index, batch.pose)
+
+    # ------------------------------------------------------------------ shifts
+
+    def _shifted(self, search: ShiftAligner, logits: Tensor, batch: Batch) -> Placed:
+        found = self._found(search, logits, batch)
+        used = self._used(found)
+        label, valid = shift(batch.label, batch.valid, turned(used, batch.pose).to(logits.device))
+        return self._placed(label, valid, found, used, batch)
+
+    def _found(self, search: ShiftAligner, logits: Tensor, batch: Batch) -> Found:
+        """What the network says of every label by itself, or of its group."""
+        table = self.table
+        edges = edge_length(batch.label, batch.valid)
+        likely = search.likely(logits, batch.label, batch.valid, edges)
+        index, maps = batch.index.cpu(), None
+        if table.group is not None and table.likely is not None:
+            maps = upright(likely.score.cpu().double(), likely.window, batch.pose)
+            together = maps + table.likely[table.group[index]]
+            own = Shifts(together, likely.overlap.cpu(), likely.window)
+            place = search.decide(own, edges.cpu())
+            displacement = place.displacement.double()
+        else:
+            place = search.decide(likely, edges)
+            displacement = turned(place.displacement.cpu(), batch.pose, back=True).double()
+        confidence, gain, reason = (v.cpu() for v in (place.confidence, place.gain, place.reason))
+        return Found(index, displacement, confidence, gain, reason, maps)
+
+    def _used(self, found: Found) -> Tensor:
+        """The displacements that labels move by, ``(batch, dims)`` int64, in the image's axes."""
+        clear = is_clear(found.reason)
+        if self.table.group is None:
+            used = self.table.blended(found.index, found.displacement, clear)
+        else:
+            used = torch.where(clear.unsqueeze(1), found.displacement, 0)
+        used = self._centred(used, clear)
+        return torch.where(self.learns[found.index].unsqueeze(1), used, 0).round().long()
+
+    def _centred(self, used: Tensor, clear: Tensor) -> Tensor:
+        if not self.centred:
+            return used
+        moves = clear | (used != 0).any(1)
+        return torch.where(moves.unsqueeze(1), used - self.table.offset(self.learns), used)
+
+    # ------------------------------------------------------------------ more than shifts
+
+    def _searched(self, search: Aligner, logits: Tensor, batch: Batch) -> Placed:
+        moved = search(logits, batch.label, batch.valid)
+        index = batch.index.cpu()
+        learns = self.learns[index]
+        over = learns.to(batch.valid.device).view(-1, *[1] * (batch.valid.ndim - 1))
+        wide = over.unsqueeze(1) if batch.label.ndim > batch.valid.ndim else over
+        label = torch.where(wide, moved.label, batch.label)
+        valid = torch.where(over, moved.valid, batch.valid)
+        displacement = turned(moved.displacement.cpu().double(), batch.pose, back=True)
+        confidence = moved.confidence.cpu()
+        gain = torch.zeros_like(confidence) if moved.gain is None else moved.gain.cpu()
+        some = (displacement != 0).any(1)
+        reason = torch.where(some, MOVED, IN_PLACE) if moved.reason is None else moved.reason.cpu()
+        found = Found(index, displacement, confidence, gain, reason.to(torch.uint8))
+        used = torch.where(learns.unsqueeze(1), displacement, 0)
+        return self._placed(label, valid, found, used, batch)
+
+    # ------------------------------------------------------------------ telling
+
+    def _placed(
+        self, label: Tensor, valid: Tensor, found: Found, used: Tensor, batch: Batch
+    ) -> Placed:
+        remembered = found.take(self.learns[found.index])
+        return Placed(label, valid, remembered, self._meters(found, used, batch))
+
+    def _meters(self, found: Found, used: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Shares of weak labels that moved and are unclear, how far, and the drift by strong ones.
+
+        The drift is in the axes of the patch, as the network sees it.
+        """
+        learns = self.learns[found.index]
+        moved = (used != 0).any(1)[learns]
+        lengths = used[learns].double().square().sum(1).sqrt()
+        meters = {
+            "moved": _mean(moved.double()),
+            "unclear": _mean((~is_clear(found.reason))[learns].double()),
+            "moved_by": _mean(lengths[moved]),
+        }
+        wanted = turned(found.displacement, batch.pose)[~learns]
+        for axis in range(wanted.shape[1]):
+            meters[f"drift_{axis}"] = _mean(wanted[:, axis])
+        return {name: meter.to(batch.label.device) for name, meter in meters.items()}
+
+
+def turned(displacement: Tensor, pose: Tensor | None, *, back: bool = False) -> Tensor:
+    """Displacements of images as they are in mirrored and turned patches, or ``back`` again.
+
+    >>> turned(torch.tensor([[1, 2]]), torch.tensor([[[0, -1], [1, 0]]]))
+    tensor([[-2,  1]])
+    """
+    if pose is None:
+        return displacement
+    pose = pose.to(displacement.device, displacement.dtype)
+    if back:
+        pose = pose.transpose(1, 2)
+    return (pose * displacement.unsqueeze(1)).sum(2)
+
+
+def upright(maps: Tensor, window: tuple[int, ...], pose: Tensor | None) -> Tensor:
+    """Maps over displacements of patches as maps over displacements of their images.
+
+    Args:
+        maps: ``(batch, *shifts)``.
+        window: the same along every axis that a pose exchanges.
+        pose: ``(batch, dims, dims)`` int64.
+
+    >>> upright(torch.tensor([[1.0, 2.0, 3.0]]), (1,), torch.tensor([[[-1]]]))
+    tensor([[3., 2., 1.]])
+    """
+    if pose is None:
+        return maps
+    places = displacements(window, maps.device)
+    own = (pose.to(maps.device).unsqueeze(1) * places.view(1, -1, 1, len(window))).sum(3)
+    flat = torch.zeros(len(maps), len(places), dtype=torch.int64, device=maps.device)
+    for axis, size in enumerate(window):
+        flat = flat * (2 * size + 1) + own[:, :, axis] + size
+    return maps.flatten(1).gather(1, flat).reshape(maps.shape)
+
+
+def _mean(values: Tensor) -> Tensor:
+    return torch.stack([values.sum(), torch.tensor(float(values.numel()), dtype=values.dtype)])
