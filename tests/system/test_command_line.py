@@ -290,7 +290,11 @@ def test_evaluation_for_programs(name: str, trained: Trained) -> None:
     with (run / f"evaluation/{split}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == list(kind.classes)
-    assert set(rows[0]) == {"label", "image", "group", "class"} | kind.metrics
+    moved = {f"tolerant_{metric}" for metric in found["shift_tolerant"]["mean"]} | {"displacement"}
+    assert set(rows[0]) == {"label", "image", "group", "class"} | kind.metrics | moved
+    assert kind.metrics - set(found["shift_tolerant"]["mean"]) <= {
+        "surface_distance", "hausdorff95"
+    }  # fmt: skip
     assert float(rows[0][sure]) == found["per_class"][kind.classes[0]][sure]
 
 

@@ -545,7 +545,10 @@ def test_evaluations_are_shown_and_chosen_from(tmp_path: Path) -> None:
     mean = {"dice": 0.1234, "iou": None}
     found = {"split": "val", "step": STEPS, "samples": len(held_out), "mean": mean}
     folder = run.folder("evaluation")
-    (folder / "val.json").write_text(json.dumps({**found, "per_class": {name: mean}}))
+    found["per_class"] = {name: mean}
+    found["shift_tolerant"] = {"said": "shift-tolerant, each label at its best place: dice 0.2"}
+    found["offset"] = {"said": "all predictions lie (+3, 0) positions off <their> labels"}
+    (folder / "val.json").write_text(json.dumps(found))
     lines = [f"{s.label},{s.image},{s.group},{name},0.{n}" for n, s in enumerate(held_out, 1)]
     (folder / "val.csv").write_text("\n".join(["label,image,group,class,dice", *lines]) + "\n")
     page = Page(write_report(run.path))
@@ -554,6 +557,16 @@ def test_evaluations_are_shown_and_chosen_from(tmp_path: Path) -> None:
     assert "0.123" in page.text
     assert "Dice 0.100worst" in page.text
     assert "Not evaluated per class yet" not in page.text
+    after = page.text.index("0.123")
+    moved = "Shift-tolerant, each label at its best place: dice 0.2."
+    offset = "All predictions lie (+3, 0) positions off <their> labels."
+    assert after < page.text.index(moved) < page.text.index(offset)
+    # Files of evaluations that moved nothing, and of older versions.
+    for more in ({"shift_tolerant": None, "offset": None}, {}):
+        kept = {key: found[key] for key in ("split", "step", "samples", "mean", "per_class")}
+        (folder / "val.json").write_text(json.dumps({**kept, **more}))
+        page = Page(write_report(run.path))
+        assert "0.123" in page.text and "positions off" not in page.text
 
 
 def test_the_page_goes_where_it_is_wanted(tmp_path: Path) -> None:

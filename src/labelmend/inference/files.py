@@ -151,11 +151,16 @@ def label_name(name: str, data: DataSet) -> str:
     stem, suffix = split_name(name)
     if suffix in _image_suffixes(data):
         suffix = data.spec.suffix
-    return stem + _suitable(_LABEL_SUFFIX.get(suffix, suffix), data.spec)
+    return stem + written_suffix(suffix, data.spec)
 
 
-def _suitable(suffix: str, spec: DataSpec) -> str:
-    """The suffix, or one of a format that can hold what this one cannot."""
+def written_suffix(suffix: str, spec: DataSpec) -> str:
+    """The suffix of a label, or that of a format that is written and can hold all values.
+
+    >>> written_suffix(".npz", DataSpec("regression", ("a",), (), None, 2, 1, "none", ".npy"))
+    '.npy'
+    """
+    suffix = _LABEL_SUFFIX.get(suffix, suffix)
     if suffix == ".csv" and spec.suffix != ".csv":
         return ".npy"
     picture = suffix in (".png", ".tif", ".tiff", ".ome.tif", ".ome.tiff")

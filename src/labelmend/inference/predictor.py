@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labelmend.data.grid import Grid
 from labelmend.data.prepare import Preparation
 from labelmend.data.whole import predict_whole
 from labelmend.errors import NonFiniteError, RunError, SettingsError, ShapeError, unknown
@@ -103,6 +104,15 @@ class Predictor:
         Raises:
             NonFiniteError: as :meth:`predict`.
         """
+        scores, grid = self.seen(raster)
+        return self.preparation.restore(scores, grid)
+
+    def seen(self, raster: Raster) -> tuple[np.ndarray, Grid]:
+        """The network's output ``(scores, *grid.size)`` float32 on the grid that it sees.
+
+        Raises:
+            NonFiniteError: as :meth:`predict`.
+        """
         prepared, grid = self.preparation.image(raster)
         scores = predict_whole(
             self.network,
@@ -116,7 +126,7 @@ class Predictor:
                 f"the network of {self.run.path} ({self._origin}) yields NaN or infinity for "
                 "this image; look for values far beyond those of the training images"
             )
-        return self.preparation.restore(scores, grid)
+        return scores, grid
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Class indices ``(*space)`` int64 for scores; for regression the scores themselves."""

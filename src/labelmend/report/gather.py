@@ -312,8 +312,15 @@ def _judgements(path: Path) -> Iterable[Judgement]:
     for file in sorted((path / "evaluation").glob("*.json")):
         try:
             found = json.loads(file.read_bytes())
+            # What moving labels would change; null, or not there in files of older versions.
+            more = [found.get("shift_tolerant"), found.get("offset")]
             yield Judgement(
-                found["split"], found["step"], found["samples"], found["mean"], found["per_class"]
+                found["split"],
+                found["step"],
+                found["samples"],
+                found["mean"],
+                found["per_class"],
+                tuple(part["said"] for part in more if part),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedError(

@@ -150,7 +150,7 @@ def chart(drawing: Html, caption: str) -> Html:
 
 def make_evaluation(run: Run, judgements: Iterable[Judgement]) -> Html:
     """Figures on strong labels, by class; the last validation where nothing was evaluated."""
-    tables = [_judgement(one) for one in judgements]
+    tables = [part for one in judgements for part in _judgement(one)]
     if not tables:
         last = run.metrics("val")[-1:]
         tables = [_validation(record) for record in last]
@@ -158,7 +158,7 @@ def make_evaluation(run: Run, judgements: Iterable[Judgement]) -> Html:
     return section("evaluation", "Evaluation", *tables)
 
 
-def _judgement(one: Judgement) -> Html:
+def _judgement(one: Judgement) -> list[Html]:
     names = list(one.mean)
     rows: list[list[Child]] = [
         [name, *(_number(row.get(metric)) for metric in names)]
@@ -167,7 +167,8 @@ def _judgement(one: Judgement) -> Html:
     if len(rows) > 1:
         rows.append(["mean", *(_number(one.mean[metric]) for metric in names)])
     caption = f"{one.split}: {count(one.samples, 'strong label')}, step {one.step:,}"
-    return table(["class", *map(metric_name, names)], rows, caption)
+    figures = table(["class", *map(metric_name, names)], rows, caption)
+    return [figures, *(say(f"{text[:1].upper()}{text[1:]}.") for text in one.sentences)]
 
 
 def _validation(record: Mapping[str, Any]) -> Html:

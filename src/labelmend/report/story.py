@@ -185,6 +185,7 @@ class Judgement:
     samples: int
     mean: Mapping[str, float | None]
     per_class: Mapping[str, Mapping[str, float | None]]
+    sentences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import labelmend
-from labelmend.errors import ChangedDataError, DataError, NonFiniteError
+from labelmend.errors import ChangedDataError, DataError, NonFiniteError, SettingsError
 from labelmend.inference.evaluate import Evaluation, evaluate
 from labelmend.inference.predictor import Predictor
 from labelmend.metrics import summarise
@@ -36,6 +36,21 @@ class Constant(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         size = (len(image), -1, *image.shape[2:])
         return self.scores.reshape(1, -1, *(1 for _ in image.shape[2:])).expand(size).clone()
+
+
+class Displaced(nn.Module):
+    """Finds what is bright, and puts it elsewhere: each image's by the next of some places."""
+
+    def __init__(self, *places: tuple[int, int]) -> None:
+        super().__init__()
+        self.places, self.seen = places, 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        sure = 4 * (image[:, :1] - image.mean()) / image.std()
+        there = self.places[self.seen % len(self.places)]
+        self.seen += 1
+        sure = sure.roll(there, (2, 3))
+        return torch.cat([-sure, sure], 1)
 
 
 class Astray(Constant):
@@ -133,9 +148,100 @@ def test_progress_is_told(predictor: Predictor) -> None:
         def finish(self) -> None:
             self.seen.append(-1)
 
-    counts = Counts()
-    evaluate(predictor, "train", watcher=counts)
-    assert counts.seen == [5, 1, 2, 3, 4, 5, -1]
+    counts, once = Counts(), [5, 1, 2, 3, 4, 5, -1]
+    evaluate(predictor, "train", tolerance=0, watcher=counts)
+    assert counts.seen == once
+    evaluate(dataclasses.replace(predictor, network=Displaced((2, 0))), "train", watcher=counts)
+    assert counts.seen == 3 * once  # once more for the labels moved by what was found
+
+
+def test_predictions_that_are_all_off_by_one_displacement(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off = dataclasses.replace(predictor, network=Displaced((2, -1)))
+    found = evaluate(off, "train", tolerance=3)
+    assert found.offset is not None and found.tolerant is not None
+    assert found.offset.displacement == (2, -1)
+    assert found.tolerant.displacements == ((2, -1),) * 5
+    assert found.mean["dice"] + 0.1 < found.tolerant.mean["dice"]
+    assert found.offset.mean == found.tolerant.mean
+    assert "surface_distance" in found.mean and "surface_distance" not in found.offset.mean
+    text = found.to_json()
+    assert text["offset"]["displacement"] == [2, -1] and text["tolerance"] == 3
+    assert text["offset"]["mean"]["dice"] == text["shift_tolerant"]["mean"]["dice"]
+    shown = " ".join(found.to_text().split())
+    assert f"{found.sentences()[0]} all predictions lie (+2, -1) positions off their" in shown
+    assert shown.index("surface_distance") < shown.index("shift-tolerant")
+    assert max(map(len, found.to_text().splitlines())) <= 80
+    again = evaluate(off, "train", tolerance=3)
+    assert again == found
+    # Images whose predictions were not kept are predicted once more.
+    monkeypatch.setattr("labelmend.inference.evaluate.MOST_KEPT", 3 * 20 * 24 * 4 + 1)
+    off.network.seen = 0
+    assert evaluate(off, "train", tolerance=3) == found and off.network.seen > 5
+
+
+def test_figures_without_tolerance_are_the_same(predictor: Predictor) -> None:
+    off = dataclasses.replace(predictor, network=Displaced((2, -1)))
+    raw, beside = evaluate(off, "train", tolerance=0), evaluate(off, "train", tolerance=3)
+    assert (raw.rows, raw.mean, raw.per_class) == (beside.rows, beside.mean, beside.per_class)
+    assert raw.tolerant is None and raw.offset is None and raw.sentences() == []
+    assert beside.to_text().startswith(raw.to_text().split("\n\n")[0])
+    nothing = {"tolerance": 0, "shift_tolerant": None, "offset": None}
+    assert raw.to_json() == {**beside.to_json(), **nothing}
+    lines = zip(raw.to_csv().splitlines(), beside.to_csv().splitlines(), strict=True)
+    assert all(more.startswith(f"{line},") for line, more in lines)
+
+
+def test_predictions_that_are_off_each_in_its_own_way(predictor: Predictor) -> None:
+    ways = ((3, 0), (-3, 0), (0, 3), (0, -3), (0, 0))
+    found = evaluate(dataclasses.replace(predictor, network=Displaced(*ways)), "train", tolerance=4)
+    assert found.tolerant is not None and found.offset is not None
+    assert found.tolerant.displacements == ways
+    assert found.tolerant.mean["dice"] > found.mean["dice"] + 0.1
+    assert not found.offset.found and "all predictions lie" not in found.to_text()
+    for row, moved in zip(found.rows, found.tolerant.rows, strict=True):
+        assert moved["foreground"]["dice"] >= row["foreground"]["dice"]
+    lines = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert [line["displacement"] for line in lines] == ["3 0", "-3 0", "0 3", "0 -3", "0 0"]
+    for line, moved in zip(lines, found.tolerant.rows, strict=True):
+        assert float(line["tolerant_dice"]) == moved["foreground"]["dice"]
+
+
+def test_a_label_is_moved_only_where_that_is_better(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labelmend.inference.evaluate.best", lambda *_: (3, 3))
+    right = dataclasses.replace(predictor, network=Displaced((0, 0)))
+    found = evaluate(right, "train", tolerance=3)
+    assert found.tolerant is not None and found.tolerant.displacements == ((0, 0),) * 5
+    assert found.tolerant.mean["dice"] == found.mean["dice"]
+
+
+def test_a_flat_prediction_moves_nothing_and_knows_nothing(predictor: Predictor) -> None:
+    found = evaluate(dataclasses.replace(predictor, network=Constant(1)), "train")
+    assert found.tolerant is not None and found.tolerant.mean["dice"] == found.mean["dice"]
+    assert found.tolerant.displacements == ((0, 0),) * 5
+    assert "constant offset not known: 0 samples" in found.to_text()
+
+
+@pytest.mark.parametrize("kind", ["signal", "volume", "continuous", "recording"])
+def test_labels_are_moved_in_every_kind_of_data(kind: str, trained: Trained) -> None:
+    predictor = labelmend.load(trained(kind).run, device="cpu")
+    found = evaluate(predictor, "train", tolerance=2)
+    assert found.tolerant is not None and found.offset is not None
+    better = "psnr" if kind == "continuous" else "dice"
+    assert found.tolerant.mean[better] >= found.mean[better]
+    assert {len(d) for d in found.tolerant.displacements} == {predictor.spec.dims}
+    assert all(abs(v) <= 2 for d in found.tolerant.displacements for v in d)
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("tolerance", [-1, 10_000])
+def test_a_tolerance_that_is_none_is_refused(predictor: Predictor, tolerance: int) -> None:
+    with pytest.raises(SettingsError, match=f"not {tolerance}"):
+        evaluate(predictor, "train", tolerance=tolerance)
+    assert not (predictor.run.path / "evaluation").exists()
 
 
 def test_a_network_gone_astray_names_the_image(predictor: Predictor) -> None:

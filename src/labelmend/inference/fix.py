@@ -1,0 +1,298 @@
+"""Put a run's weak labels where its network says they belong, and write them as new files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import numpy as np
+
+from labelmend.data.grid import Grid
+from labelmend.data.whole import judge
+from labelmend.errors import DataError, NonFiniteError, RunError
+from labelmend.files.readers import load_verified, read_as, read_label
+from labelmend.inference.evaluate import MOST_KEPT
+from labelmend.inference.fixed import Fixed, Fixing
+from labelmend.inference.moved_labels import moved_arrays, target_name, write_moved
+from labelmend.inference.offsets import Case, main_metric
+from labelmend.inference.predictor import Predictor
+from labelmend.inference.search import Evidence, Place, Search, Transform, make_search, mean_shift
+from labelmend.metrics import summarise
+from labelmend.progress import Silent, Watcher
+from labelmend.runs import write_atomically
+from labelmend.runs.atomic import erase, keeping, sweep, sync_folder, temporary_name
+from labelmend.runs.disk import Disk
+from labelmend.runs.locks import lock_folder
+from labelmend.types import DataSpec, Raster, Sample
+
+TABLE = "fixed.csv"
+T = TypeVar("T")
+
+
+def fix(
+    predictor: Predictor,
+    out: Path,
+    *,
+    align: Transform | None = None,
+    watcher: Watcher | None = None,
+) -> Fixing:
+    """Write all weak labels of a run's data set, those that lie elsewhere moved to their place.
+
+    ``out`` gets every weak label under its own path, so that it can stand in for the original:
+    moved ones anew, all others byte for byte; and ``fixed.csv``, a line per label, those to look
+    at first at its top. Originals are only read. A label is moved only where its place is clear,
+    as in training: by the settings of the run, and together with those it moved together with.
+
+    Args:
+        predictor: from :func:`load`, which also says which of two networks looks.
+        out: a folder that does not exist or is empty; it appears when all is written.
+        align: how labels may move; by default as in training, or by shifts.
+
+    Raises:
+        RunError: when the folder is not empty, or lies in the data set.
+        DataError: when there is no weak label, or a file changed since training.
+        SettingsError: for a transform that does not go with the run's settings.
+        StorageError: when the disk refuses; then there is no folder.
+
+    Source: seed B ¶33–36; what is not clear stays. The trap: a network that learned from labels
+    that are all off by the same puts right ones wrong; look at a few before you train on them.
+    """
+    watcher = watcher or Silent()
+    samples = _samples(predictor)
+    _check_place(out, Path(predictor.run.data.root))
+    search = make_search(predictor.run, align, predictor.device)
+    looking = _Looking(predictor, search)
+    _through(samples, looking.add, watcher)
+    places = looking.places()
+    with _appearing(out) as folder:
+        writing = _Writing(predictor, folder, looking)
+        _through(tuple(zip(looking.looks, places, strict=True)), writing.add, watcher)
+        result = Fixing(out, tuple(writing.rows), predictor.run.metrics("train"))
+        write_atomically(folder / TABLE, result.to_csv().encode("utf-8", "surrogateescape"))
+    return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A sample as read, and what the network says of it.
+
+    Attributes:
+        raster: the image.
+        label: class indices ``(*space)``, or ``(channels, *space)`` float.
+        valid: ``(*space)`` bool.
+        seen: the network's output on its own grid.
+        grid: that grid.
+    """
+
+    raster: Raster
+    label: np.ndarray
+    valid: np.ndarray
+    seen: np.ndarray
+    grid: Grid
+
+    def case(self, predictor: Predictor) -> Case:
+        """What is judged, in positions of the file."""
+        scores = predictor.preparation.restore(self.seen, self.grid)
+        return Case(scores, self.label, self.valid, self.raster.spacing)
+
+    def compared(self, predictor: Predictor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a search compares: output, label and valid on the network's grid."""
+        return self.seen, *predictor.preparation.label(self.label, self.valid, self.grid)
+
+
+def open_sample(predictor: Predictor, sample: Sample) -> Opened:
+    """A sample read and predicted.
+
+    Raises:
+        DataError: when a file cannot be read or has changed.
+        NonFiniteError: naming the image.
+    """
+    spec, root = predictor.spec, Path(predictor.run.data.root)
+    content = load_verified(root / sample.image, sample.image_sha256)
+    raster = read_as(root / sample.image, spec, content=content)
+    content = load_verified(root / sample.label, sample.label_sha256)
+    label, valid = read_label(root / sample.label, spec, raster, content=content)
+    try:
+        seen, grid = predictor.seen(raster)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{root / sample.image}: {error}") from error
+    return Opened(raster, label, valid, seen, grid)
+
+
+def moved_case(case: Case, place: Place) -> Case:
+    """The same prediction, and the label in its place, in positions of the file."""
+    floating = np.issubdtype(case.label.dtype, np.floating)
+    label = case.label if floating else case.label.astype(np.int64)
+    moved, valid = moved_arrays(label, case.valid, place)
+    return Case(case.scores, moved, valid, case.spacing)
+
+
+def judged(case: Case, spec: DataSpec) -> float:
+    """Dice, or in regression PSNR, of a sample; NaN where there is none."""
+    row = judge(case.scores, case.label, case.valid, spec, spacing=case.spacing)
+    mean = summarise([row])["mean"]
+    return mean[main_metric(mean)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """What is kept of a label from looking at it until it is written."""
+
+    sample: Sample
+    grid: Grid
+    before: float
+    place: Place | None
+
+
+class _Looking:
+    """Looks at one label after the other; then all have their places."""
+
+    def __init__(self, predictor: Predictor, search: Search) -> None:
+        self.predictor, self.search = predictor, search
+        self.looks: list[_Look] = []
+        self.cases: dict[str, Case] = {}
+        self._shared: dict[str, Evidence] = {}
+        self._room = MOST_KEPT
+
+    def add(self, sample: Sample) -> None:
+        """Look at a label."""
+        opened = open_sample(self.predictor, sample)
+        case = opened.case(self.predictor)
+        place = self._place(sample, *opened.compared(self.predictor))
+        before = judged(case, self.predictor.spec)
+        self.looks.append(_Look(sample, opened.grid, before, place))
+        if place is not None and not place.moves and not self.search.centred:
+            return  # it is copied, and needs no second look
+        light = case.decided()
+        self._room -= light.size
+        if self._room >= 0:
+            self.cases[sample.id] = light
+
+    def _place(
+        self, sample: Sample, seen: np.ndarray, label: np.ndarray, valid: np.ndarray
+    ) -> Place | None:
+        if self.search.per == "sample":
+            return self.search.find(seen, label, valid)
+        evidence, whose = self.search.evidence(seen, label, valid), self.search.whose(sample)
+        before = self._shared.get(whose)
+        self._shared[whose] = evidence if before is None else before + evidence
+        return None
+
+    def places(self) -> list[Place]:
+        """Where all labels belong, in positions of their files."""
+        shared = {whose: self.search.decide(found) for whose, found in self._shared.items()}
+        found = [look.place or shared[self.search.whose(look.sample)] for look in self.looks]
+        if self.search.centred:
+            offset = mean_shift(found, self.predictor.spec.dims)
+            found = [place.less(offset) for place in found]
+        return [place.in_file(look.grid) for place, look in zip(found, self.looks, strict=True)]
+
+
+class _Writing:
+    """Writes one label after the other, and judges those that moved."""
+
+    def __init__(self, predictor: Predictor, folder: Path, looking: _Looking) -> None:
+        self.predictor, self.folder, self.cases = predictor, folder, looking.cases
+        self.rows: list[Fixed] = []
+
+    def add(self, found: tuple[_Look, Place]) -> None:
+        """Write a label."""
+        look, place = found
+        sample, spec = look.sample, self.predictor.spec
+        source = Path(self.predictor.run.data.root) / sample.label
+        content = load_verified(source, sample.label_sha256)
+        written, after, unknown = sample.label, look.before, 0
+        if place.moves:
+            written = target_name(sample.label, content, spec)
+            case = self.cases.pop(sample.id, None) or self._case(sample)
+            moved = moved_case(case, place)
+            after = judged(moved, spec)
+        target = _inside(self.folder, written)
+        with keeping("the labels", self.folder, len(content)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        if place.moves:
+            raster = self._raster(sample)
+            unknown = write_moved(target, source, content, place, spec, raster)
+        else:
+            write_atomically(target, content)
+        metric = "psnr" if spec.task == "regression" else "dice"
+        self.rows.append(Fixed(sample, written, place, metric, look.before, after, unknown))
+
+    def _case(self, sample: Sample) -> Case:
+        return open_sample(self.predictor, sample).case(self.predictor)
+
+    def _raster(self, sample: Sample) -> Raster:
+        path = Path(self.predictor.run.data.root) / sample.image
+        content = load_verified(path, sample.image_sha256)
+        return read_as(path, self.predictor.spec, content=content)
+
+
+def _samples(predictor: Predictor) -> tuple[Sample, ...]:
+    run = predictor.run
+    if not run.weak:
+        raise DataError(
+            f"{run.path} has no weak label, and strong ones stay where they are; nothing to fix"
+        )
+    if not Path(run.data.root).is_dir():
+        raise DataError(
+            f"{run.data.root} does not exist any more, and {run.path} was trained on the data "
+            "there; put it back"
+        )
+    return run.weak
+
+
+def _check_place(out: Path, root: Path) -> None:
+    """Refuse a folder that holds something, or in which a label could be taken for an original."""
+    file = next((p for p in (out, *out.parents) if p.exists() and not p.is_dir()), None)
+    if file is not None:
+        raise RunError(f"labels cannot go to {out}: {file} is a file; name a folder")
+    if out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} is not empty, and labels in it might be lost; give another --out")
+    if root.resolve() in (out.resolve(), *out.resolve().parents):
+        raise RunError(
+            f"{out} lies in the data set {root}, where new labels would be taken for further "
+            "ones; give another --out"
+        )
+
+
+def _inside(folder: Path, name: str) -> Path:
+    place = PurePosixPath(name)
+    if place.is_absolute() or ".." in place.parts or not place.parts:
+        raise DataError(f"{name} does not lie in the data set, so it has no place beside it")
+    return folder / name
+
+
+def _through(items: Sequence[T], work: Callable[[T], None], watcher: Watcher) -> None:
+    watcher.start(len(items), 0)
+    try:
+        for number, item in enumerate(items, 1):
+            work(item)
+            watcher.step(number, {})
+    finally:
+        watcher.finish()
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A folder to write in, which gets its name when all went well and else is removed."""
+    path = path.resolve()
+    with keeping("the labels", path, 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, frozenset([path.name]))
+        temporary = path.with_name(temporary_name(path.name))
+        Disk.mkdir(temporary)
+    try:
+        with lock_folder(temporary):
+            yield temporary
+            with keeping("the labels", path, 0):
+                sync_folder(temporary)
+                Disk.rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            erase(temporary)
+        raise
+    with keeping("the labels", path, 0):
+        sync_folder(path.parent)

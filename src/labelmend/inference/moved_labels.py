@@ -1,0 +1,171 @@
+"""Write a label that moved as the file it came from, its own values kept."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from labelmend.alignment.affine import warp_affine
+from labelmend.alignment.shifts import shift
+from labelmend.errors import DataError
+from labelmend.files.formats import split_name
+from labelmend.files.readers import decode_label, read_label, write_label
+from labelmend.files.values import distinct
+from labelmend.inference.files import written_suffix
+from labelmend.inference.search import Place
+from labelmend.labels.events import IGNORE, Event
+from labelmend.runs import write_atomically
+from labelmend.types import DataSpec, Raster
+
+
+def moved_arrays(
+    label: np.ndarray, valid: np.ndarray, place: Place
+) -> tuple[np.ndarray, np.ndarray]:
+    """A label and where it is known, moved: whole numbers by the nearest position, others linearly.
+
+    Args:
+        label: ``(*space)`` int64, or ``(channels, *space)`` float.
+        valid: ``(*space)`` bool.
+        place: in positions of the label.
+
+    >>> moved_arrays(np.array([7, 8]), np.array([True, True]), Place(np.array([1.0]), 1, 9, 1))
+    (array([0, 7]), array([False,  True]))
+    """
+    given = torch.from_numpy(label)[None], torch.from_numpy(valid)[None]
+    there: tuple[Tensor, Tensor]
+    if place.matrix is None:
+        there = shift(*given, torch.from_numpy(place.displacement).round().long()[None])
+    else:
+        there = warp_affine(*given, torch.from_numpy(place.matrix)[None])
+    return there[0][0].numpy(), there[1][0].numpy()
+
+
+def target_name(name: str, content: bytes, spec: DataSpec) -> str:
+    """What a moved label is called: as before, unless its format is read here but not written.
+
+    >>> spec = DataSpec("segmentation", ("a", "b"), (0, 1), None, 2, 1, "none", ".png")
+    >>> target_name("labels/a.PNG", b"", spec), target_name("labels/a.npz", b"", spec)
+    ('labels/a.PNG', 'labels/a.npy')
+    """
+    stem, suffix = split_name(name)
+    if suffix == ".csv":
+        events = isinstance(decode_label(Path(name), content, spec.task), tuple)
+        return name if events else f"{stem}.npy"
+    kept = written_suffix(suffix, spec)
+    return name if kept == suffix else stem + kept
+
+
+def write_moved(
+    target: Path, source: Path, content: bytes, place: Place, spec: DataSpec, like: Raster
+) -> int:
+    """Write a label file with what is in it moved; how many positions nobody knows any more.
+
+    Class labels keep their own values, also numbers of objects and the ignore value. What came
+    from outside is the ignore value, or without one the background. Of continuous values without
+    an ignore value it is the nearest known value, for 0 would be one as good as any other. Lists of
+    events keep their times, moved; what came from outside is an event ``ignore``.
+
+    Args:
+        target: the file to write; its suffix says the format.
+        source: the file that holds ``content``, for messages.
+        content: the label's bytes.
+        place: where it belongs, in positions of the file.
+        spec: what the data set's files share.
+        like: the image.
+
+    Raises:
+        DataError: when the content is no label of that image, or the format cannot hold it.
+        StorageError: when the disk refuses.
+    """
+    found = decode_label(source, content, spec.task)
+    if isinstance(found, tuple):
+        size, spacing = like.array.shape[1], (spec.spacing or like.spacing or (1.0,))[0]
+        events, unknown = _moved_events(found, place, size, spacing, spec.classes)
+        write_atomically(target, _as_table(events))
+        return unknown
+    if spec.task == "regression":
+        label, valid = read_label(source, spec, like, content=content)
+        values, known = moved_arrays(label, valid, place)
+        write_label(target, _filled(values, known, spec), spec, like)
+        return int((~known).sum()) - int((~valid).sum())
+    values, known = moved_arrays(found.array, np.ones(found.array.shape, bool), place)
+    outside = spec.ignore if spec.ignore is not None else 0 if spec.instances else spec.values[0]
+    values = np.where(known, values, outside)
+    _write_values(target, values, spec, like)
+    return int((~known).sum())
+
+
+def _write_values(target: Path, values: np.ndarray, spec: DataSpec, like: Raster) -> None:
+    """Write the very values of a label, in a number type that holds all of the data set's."""
+    there = {*distinct(values).tolist(), *spec.values}
+    there |= set() if spec.ignore is None else {spec.ignore}
+    own = tuple(sorted(there))
+    index = np.searchsorted(np.array(own), values)
+    names = tuple(map(str, own))
+    write_label(target, index, replace(spec, classes=names, values=own, instances=False), like)
+
+
+def _filled(values: np.ndarray, known: np.ndarray, spec: DataSpec) -> np.ndarray:
+    if known.all():
+        return values
+    if spec.ignore is not None:
+        return np.where(known, values, np.float32(spec.ignore))
+    if not known.any():
+        raise DataError("nothing of the label is left where it belongs; search a smaller window")
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled: np.ndarray = values[(slice(None), *nearest)]
+    return filled
+
+
+# ---------------------------------------------------------------------- lists of events
+
+
+def _moved_events(
+    events: Sequence[Event], place: Place, size: int, spacing: float, classes: Sequence[str]
+) -> tuple[list[Event], int]:
+    """Events of a recording of ``size`` positions, moved, and how many positions are unknown."""
+    scale = 1.0 if place.matrix is None else float(place.matrix[0, 0])
+    # Events begin and end between positions, which are counted at their centres.
+    shift = (
+        float(np.round(place.displacement[0]))
+        if place.matrix is None
+        else float(place.matrix[0, 1]) + 0.5 - 0.5 * scale
+    )
+    low, high = max(shift, 0.0), min(size * scale + shift, float(size))
+    gone = [(0.0, low), (high, float(size))]
+    moved = [_cut(event, scale, shift * spacing, size * spacing) for event in events]
+    kept = [event for event in moved if _long(event, spacing)]
+    unknown = [(a, b) for a, b in gone if round(b) > round(a)]
+    if IGNORE not in classes:
+        kept += [Event(round(a) * spacing, round(b) * spacing, IGNORE) for a, b in unknown]
+    return sorted(kept, key=lambda e: (e.onset, e.offset)), sum(
+        round(b) - round(a) for a, b in gone
+    )
+
+
+def _cut(event: Event, scale: float, shift: float, end: float) -> Event:
+    onset, offset = (scale * time + shift for time in (event.onset, event.offset))
+    return Event(max(onset, 0.0), min(offset, end), event.name)
+
+
+def _long(event: Event, spacing: float) -> bool:
+    """Whether anything of an event is left on the grid."""
+    return event.offset > event.onset and round(event.offset / spacing) > round(
+        event.onset / spacing
+    )
+
+
+def _as_table(events: Sequence[Event]) -> bytes:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["onset_s", "offset_s", "label"])
+    rows.writerows([repr(event.onset), repr(event.offset), event.name] for event in events)
+    return text.getvalue().encode()
