@@ -7,6 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from labelmend.alignment.aligner import ShiftAligner
+    from labelmend.alignment.criterion import AlignedLoss, align
     from labelmend.errors import LabelmendError
     from labelmend.inference.evaluate import evaluate
     from labelmend.inference.predictor import Predictor, load
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = version("labelmend")
 
 _HOMES = {
+    "AlignedLoss": "alignment.criterion",
     "Alignment": "types",
     "Batch": "types",
     "DataSet": "types",
@@ -33,7 +36,9 @@ _HOMES = {
     "Region": "types",
     "Run": "runs",
     "Sample": "types",
+    "ShiftAligner": "alignment.aligner",
     "WeightTable": "weighting.weights",
+    "align": "alignment.criterion",
     "class_mask": "mixing",
     "evaluate": "inference.evaluate",
     "fit": "training.assembly",
@@ -48,6 +53,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AlignedLoss",
     "Alignment",
     "Batch",
     "DataSet",
@@ -58,7 +64,9 @@ __all__ = [
     "Region",
     "Run",
     "Sample",
+    "ShiftAligner",
     "WeightTable",
+    "align",
     "class_mask",
     "evaluate",
     "fit",

@@ -216,8 +216,8 @@ class Alignment:
         valid: ``(batch, *space)`` bool; False where what stands there came from outside.
         displacement: ``(batch, dims)`` float, how far the label moved, in positions; of its
             centre, where it also turned or stretched. Or a field ``(batch, dims, *space)``.
-        confidence: ``(batch,)`` float in [0, 1], how probable it is that the best place is right
-            within one position.
+        confidence: ``(batch,)`` float in [0, 1], how probable it is that the best place is right,
+            within one position or what the aligner calls near.
         gain: ``(batch,)`` float, how much more likely the new place is than the old, in nats.
         reason: ``(batch,)`` uint8, why: places in :data:`REASONS`.
         matrix: ``(batch, dims, dims + 1)`` float, from positions of the label to where they moved,

@@ -23,4 +23,4 @@ def test_what_a_loop_must_be_given_is_ten_lines_at_most(example: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool1d
 
+from labelmend.alignment.comparison import FLAT
 from labelmend.alignment.limits import score_limit
 from labelmend.alignment.placement import GRAIN, Placement, belief, edge_length, place
 from labelmend.alignment.score_maps import Shifts, added
 from labelmend.alignment.scores import SCORES, score_shifts
 from labelmend.alignment.shifts import shift
 from labelmend.errors import unknown
+from labelmend.losses.valid_positions import at_least_single
 from labelmend.types import Alignment
 
 
@@ -27,8 +31,10 @@ class ShiftAligner:
         window: the largest displacement in positions, along every axis or for all of them.
         score: how fit is measured, one of :data:`labelmend.alignment.scores.SCORES`.
         prior: how far labels are thought to be off, in positions; by default half the window.
-        confidence: the probability of being right within one position that it takes to move.
+        confidence: the probability of being right, within ``near``, that it takes to move.
         margin: how much more likely the new place must be than the old one, in nats.
+        near: what counts as right, in positions; by default a sixteenth of the window, but 1 at
+            least: who looks far is content with less.
         least_overlap: as in :func:`labelmend.alignment.scores.score_shifts`.
         grain: as in :func:`labelmend.alignment.placement.belief`.
 
@@ -51,6 +57,7 @@ class ShiftAligner:
     prior: float | None = None
     confidence: float = 0.9
     margin: float = 3.0
+    near: float | None = None
     least_overlap: float = 0.5
     grain: float = GRAIN
 
@@ -92,7 +99,10 @@ class ShiftAligner:
         group: Tensor | None = None,
     ) -> Placement:
         """Where labels belong; arguments as for a call."""
-        edges = edge_length(label, valid)
+        if known is None:
+            edges = edge_length(label, valid)
+        else:
+            edges = compared_edges(label, valid, known, self.window)
         likely = self.likely(prediction, label, valid, edges, known=known)
         if group is not None:
             likely, edges = added(likely, group), together(edges, group)
@@ -108,16 +118,72 @@ class ShiftAligner:
         known: Tensor | None = None,
     ) -> Shifts:
         """How likely every displacement is, in nats, up to a constant for each sample."""
-        given = prediction, label, valid, self.score
+        given = prediction.detach(), label, valid, self.score
         maps = score_shifts(*given, self.window, known=known, least_overlap=self.least_overlap)
         limit = score_limit(*given, known)
-        return belief(maps, self.score, edges, limit=limit, grain=self.grain)
+        likely = belief(maps, self.score, edges, limit=limit, grain=self.grain)
+        # A loss falls, and a sum of products rises, with what a label brings out of or into view,
+        # whatever is predicted; where nothing is, this would pass for a better place.
+        flat = says_nothing(given[0], known, classes=not label.is_floating_point())
+        flat = flat.view(-1, *[1] * len(likely.window)) & likely.score.isfinite()
+        score = torch.where(flat, 0, likely.score)
+        return Shifts(score, likely.overlap, likely.window)
 
     def decide(self, likely: Shifts, edges: Tensor) -> Placement:
         """Where labels belong, from :meth:`likely`, of one sample each or added up."""
         prior = self.prior if self.prior is not None else max(max(likely.window) / 2, 1.0)
-        options = {"confidence": self.confidence, "margin": self.margin}
+        near = self.near if self.near is not None else max(max(likely.window) / 16, 1.0)
+        options = {"confidence": self.confidence, "margin": self.margin, "near": near}
         return place(likely, edges, prior=prior, **options)
+
+
+def says_nothing(prediction: Tensor, known: Tensor | None, *, classes: bool) -> Tensor:
+    """Which predictions are the same at all positions, but for rounding, ``(batch,)`` bool.
+
+    Args:
+        prediction: ``(batch, channels, *space)``; of classes only differences of logits count.
+        known: ``(batch, *space)`` bool, the positions that count, or all.
+        classes: whether it holds logits.
+
+    Trap: a prediction with a NaN is none of them; it has no scores instead.
+
+    >>> says_nothing(torch.tensor([[[3.0, 4.0], [5.0, 6.0]]]), None, classes=True)
+    tensor([True])
+    """
+    values = at_least_single(prediction)
+    values = values[:, 1:] - values[:, :1] if classes else values
+    values = values.flatten(2)
+    over = True if known is None else known.flatten(1).unsqueeze(1)
+    over = torch.as_tensor(over, device=values.device)
+    most = torch.where(over, values, -torch.inf).amax(2)
+    least = torch.where(over, values, torch.inf).amin(2)
+    size = torch.maximum(most.abs(), least.abs())
+    return (most - least <= FLAT * torch.finfo(values.dtype).eps * size).all(1)
+
+
+def compared_edges(
+    label: Tensor, valid: Tensor, known: Tensor, window: int | Sequence[int]
+) -> Tensor:
+    """How much edge of every label is compared at a time, ``(batch,)``.
+
+    Of the positions that some displacement brings to where the prediction is known, as many
+    count as are compared without displacement; arguments as for :class:`ShiftAligner`.
+
+    Trap: where edges are much denser in one place than in others, this is right on average only.
+
+    >>> label, valid = torch.arange(9).view(1, 9) % 2, torch.ones(1, 9).bool()
+    >>> compared_edges(label, valid, torch.arange(9).view(1, 9) // 3 == 1, 1)
+    tensor([2.4000])
+    """
+    reach = (window,) * (known.ndim - 1) if isinstance(window, int) else window
+    near = known.float()
+    for axis, far in enumerate(reach, start=1):
+        lines = near.movedim(axis, -1)
+        grown = max_pool1d(lines.flatten(0, -2).unsqueeze(1), 2 * far + 1, stride=1, padding=far)
+        near = grown.view(lines.shape).movedim(-1, axis)
+    within = valid & (near > 0)
+    compared, reached = ((valid & where).flatten(1).sum(1) for where in (known, within))
+    return edge_length(label, within) * (compared / reached.clamp(min=1)).clamp(max=1)
 
 
 def together(edges: Tensor, group: Tensor) -> Tensor:

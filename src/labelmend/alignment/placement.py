@@ -27,8 +27,8 @@ GRAIN = 6.0
 _FLOOR = 1e-3
 """The least that is left unexplained, beside the most of the map: no prediction is perfect."""
 
-_NEAR = 1.001
-"""What is within one position, along directions that are no whole numbers too."""
+_ROUNDING = 1e-3
+"""Of positions along directions that slant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Placement:
     Attributes:
         displacement: ``(batch, dims)`` int64, how far each should move, in positions.
         confidence: ``(batch,)`` float in [0, 1], the probability that the best displacement is
-            right within one position; where a label moves along some directions only, within
-            one position along these.
+            right within ``near`` positions (one, unless told otherwise); where a label moves
+            along some directions only, along these.
         gain: ``(batch,)`` float, how much more likely the displacement is than none, in nats.
         reason: ``(batch,)`` uint8, why: places in :data:`labelmend.types.REASONS`.
     """
@@ -153,11 +153,12 @@ def place(
     prior: float = torch.inf,
     confidence: float = 0.9,
     margin: float = 3.0,
+    near: float = 1.0,
 ) -> Placement:
     """Where labels belong, from how likely every displacement is.
 
-    A label moves to the most likely displacement if the probability that it is right within one
-    position is at least ``confidence``. Else, where the label can slide along itself or a pattern
+    A label moves to the most likely displacement if the probability that it is right within
+    ``near`` positions is at least ``confidence``. Else, where the label can slide along itself or a pattern
     repeats, it moves along those directions only in which it is known that well.
 
     Args:
@@ -167,6 +168,7 @@ def place(
             prior about no displacement.
         confidence: the probability it takes to move.
         margin: how much more likely the displacement must be than none, in nats; 3 is 20 times.
+        near: what counts as right, in positions along every axis.
 
     Raises:
         SettingsError: for an option out of range.
@@ -181,16 +183,16 @@ def place(
     >>> found.displacement.tolist(), found.confidence
     ([[0], [0]], tensor([0.9998, 0.6247]))
     """
-    _check(likely, edges, prior, confidence, margin)
+    _check(likely, edges, (prior, confidence, margin, near))
     places = displacements(likely.window, likely.score.device)
     best, top = best_shift(likely, prior=0.5 / prior**2)
     posterior = likely.score.flatten(1) - 0.5 * places.square().sum(1) / prior**2
     seen = top.isfinite()
     probability = torch.where(seen.unsqueeze(1), posterior, 0).softmax(1)
     apart = places - best.unsqueeze(1)
-    whole = _share(probability, (apart.abs() <= 1).all(2))
+    whole = _share(probability, (apart.abs() <= near).all(2))
     sure = seen & (whole >= confidence)
-    along, known_well = _known_directions(apart, best, probability, confidence)
+    along, known_well = _known_directions(apart, best, probability, confidence, near)
     partly = seen & ~sure & (known_well >= confidence)
     # Along a slanting direction one axis may go further than the best displacement does.
     most = torch.tensor(likely.window, device=along.device)
@@ -200,7 +202,7 @@ def place(
     # Where nothing is known of no displacement, because too little would be shared there, any is.
     gain = torch.where(seen, gain, 0).nan_to_num(0.0, torch.inf, -torch.inf)
     moves = (sure | partly) & (goal != 0).any(1) & (gain >= margin)
-    there = sure & ~moves & (best.abs() <= 1).all(1)
+    there = sure & ~moves & (best.abs() <= near).all(1)
     reason = torch.full_like(gain, UNSURE, dtype=torch.uint8)
     for code, which in ((IN_PLACE, there), (MOVED, moves & sure), (PARTLY, moves & partly)):
         reason = torch.where(which, code, reason)
@@ -216,7 +218,7 @@ def place(
 
 
 def _known_directions(
-    apart: Tensor, best: Tensor, probability: Tensor, confidence: float
+    apart: Tensor, best: Tensor, probability: Tensor, confidence: float, near: float
 ) -> tuple[Tensor, Tensor]:
     """The best displacement along well-known directions only, and how well these are known.
 
@@ -233,7 +235,7 @@ def _known_directions(
     ways = torch.linalg.eigh(spread.cpu())[1].to(spread)
     # Written out, for autocast would compute a matrix product in half precision.
     out = (far.unsqueeze(3) * ways.unsqueeze(1)).sum(2)
-    mass = (probability.unsqueeze(2) * (out.abs() <= _NEAR)).sum(1)
+    mass = (probability.unsqueeze(2) * (out.abs() <= near + _ROUNDING)).sum(1).clamp(max=1)
     good = mass >= confidence
     parts = (best.to(ways.dtype).unsqueeze(2) * ways).sum(1) * good
     along = (ways * parts.unsqueeze(1)).sum(2).round().long()
@@ -262,7 +264,8 @@ def _is_flat(score: Tensor) -> Tensor:
     return ~(most > least)
 
 
-def _check(likely: Shifts, edges: Tensor, prior: float, confidence: float, margin: float) -> None:
+def _check(likely: Shifts, edges: Tensor, options: tuple[float, float, float, float]) -> None:
+    prior, confidence, margin, near = options
     if tuple(edges.shape) != (len(likely.score),):
         raise ShapeError(
             f"edges must be ({len(likely.score)},), one per map, not {type_and_shape(edges)}"
@@ -273,3 +276,5 @@ def _check(likely: Shifts, edges: Tensor, prior: float, confidence: float, margi
         raise SettingsError(f"confidence must be above 0 and at most 1, not {confidence}")
     if not margin >= 0:
         raise SettingsError(f"margin must be at least 0 nats, not {margin}")
+    if not near >= 0:
+        raise SettingsError(f"near must be at least 0 positions, not {near}")

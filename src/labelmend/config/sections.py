@@ -326,8 +326,11 @@ class AlignSettings(Section):
         "half the window"
     )  # fmt: skip
     confidence: float = Field(
-        0.9, gt=0, le=1, description="probability of being right within one position that it "
-        "takes to move a label"
+        0.9, gt=0, le=1, description="probability of being right that it takes to move a label"
+    )
+    near: float | None = Field(
+        None, ge=0, description="what counts as right, in positions; by default a sixteenth of the "
+        "window, but 1 at least"
     )  # fmt: skip
     margin: float = Field(
         3.0, ge=0, description="how much likelier the new place must be, in nats; 3 is 20 times"

@@ -74,7 +74,7 @@ def search(settings: Settings, window: int) -> ShiftAligner | Aligner:
         "grain": chosen.grain,
     }
     if chosen.transform == "shift":
-        return ShiftAligner(**common)
+        return ShiftAligner(near=chosen.near, **common)
     from labelmend.alignment.transform_search import TransformAligner
 
     ranges = {"angle": chosen.angle, "stretch": chosen.stretch, "shear": chosen.shear}
