@@ -9,6 +9,7 @@ import torch
 
 from labelmend.alignment.aligner import ShiftAligner
 from labelmend.alignment.scores import REGRESSION_SCORES
+from labelmend.alignment.transform_search import TransformAligner
 from labelmend.config import Settings
 from labelmend.errors import SettingsError
 from labelmend.training.assembly.weighing import indices
@@ -71,15 +72,13 @@ def search(settings: Settings, window: int) -> ShiftAligner | Aligner:
         "prior": chosen.prior,
         "confidence": chosen.confidence,
         "margin": chosen.margin,
+        "near": chosen.near,
         "grain": chosen.grain,
     }
-    if chosen.transform == "shift":
-        return ShiftAligner(near=chosen.near, **common)
-    from labelmend.alignment.transform_search import TransformAligner
-
+    if chosen.transform in ("none", "shift"):
+        return ShiftAligner(**common)
     ranges = {"angle": chosen.angle, "stretch": chosen.stretch, "shear": chosen.shear}
-    found: Aligner = TransformAligner(chosen.transform, **common, **ranges)
-    return found
+    return TransformAligner(**{"kind": chosen.transform, **common, **ranges})
 
 
 def centred(settings: Settings, data: DataSet) -> bool:
