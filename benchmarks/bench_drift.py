@@ -7,8 +7,8 @@ in place, each with one thing more than the one before: ``naive`` from the first
 place fits best; ``warm-up`` after 100 steps; ``prior`` with small shifts likelier; ``gate`` only
 where the network is sure; ``centred`` with the mean shift held at zero. ``anchored`` has 5 % strong
 labels beside them, which is the default; ``5 % strong only`` and ``plain, 5 % strong`` are what
-such labels bring without. Dice is of the last checkpoint on 40 images with true labels; the offset
-is how far all predictions lie off these.
+such labels bring without. Patches are not mirrored, which would hide every drift. Dice is of the
+last checkpoint on 40 images with true labels; the offset is how far all predictions lie off these.
 
 Run: ``python benchmarks/bench_drift.py``; results are kept one by one and not made again.
 """
@@ -29,7 +29,7 @@ import torch
 import planted
 
 RESULTS = Path(__file__).parent / "results" / "drift.json"
-TEST, WEAK, STEPS, JITTER, MARGIN = 40, 120, 1000, 8, 12
+TEST, WEAK, STEPS, JITTER, MARGIN = 40, 120, 800, 8, 12
 STRONG = round(0.05 * WEAK)
 SEEDS = (3, 4, 5, 6)
 OFFSETS = {"no mean offset": (0, 0), "mean offset (3, 0)": (3, 0)}
@@ -43,7 +43,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "prior": {"align": ANY},
     "gate": {"align": {"transform": "shift", "centred": False}},
     "centred": {"align": {"transform": "shift"}},
-    "true, 5 % strong": {"strong": True},
     "5 % strong only": {"strong": True, "batch": {"strong_share": 1.0}},
     "plain, 5 % strong": {"strong": True},
     "anchored": {"strong": True, "align": {"transform": "shift"}},
@@ -101,6 +100,8 @@ def run_one(variant: str, offset: str, seed: int) -> dict[str, Any]:
         "network": {"width": 8, "depth": 3},
         "weighting": {"method": "constant", "initial": 1.0},
         "batch": {"strong_share": 0.5 if anchored else 0.0},
+        # Mirrored at random, images do not tell which way labels lie off: nothing could drift.
+        "augment": {"flip": 0.0},
     }
     with tempfile.TemporaryDirectory() as folder:
         data = planted.write(case, Path(folder) / "data", test=TEST)

@@ -517,6 +517,40 @@ def test_nothing_is_written_when_names_clash(trained: Trained, tmp_path: Path) -
     assert "b.jpg" in said.err and "b.png" in said.err
 
 
+# --- fix ------------------------------------------------------------------------------------------
+
+
+@every_kind
+def test_all_weak_labels_are_written_and_said(name: str, trained: Trained, tmp_path: Path) -> None:
+    done, out = trained(name), tmp_path / "out"
+    said = command("fix", done.run, "--out", out)
+    assert (said.status, said.err) == (0, "")
+    weak = labelmend.Run.open(done.run).weak
+    first, *_, last = said.out.splitlines()
+    moved, total = first.split(" weak labels moved")[0].split(" of ")
+    assert int(total) == len(weak) and last == f"per label: {out}/fixed.csv"
+    with (out / "fixed.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["label"] for row in rows} == {sample.label for sample in weak}
+    assert sum(row["moved"] == "yes" for row in rows) == int(moved)
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written == {row["written"] for row in rows} | {"fixed.csv"}
+    for row in rows:
+        if row["moved"] == "no":
+            same = [(folder / row["label"]).read_bytes() for folder in (out, done.data)]
+            assert same[0] == same[1]
+    shutil.copytree(done.data, tmp_path / "data")
+    shutil.copytree(out / "labels", tmp_path / "data/labels", dirs_exist_ok=True)
+    assert command("check", tmp_path / "data").status == 0
+
+
+def test_labels_are_turned_too_on_request_and_quietly(trained: Trained, tmp_path: Path) -> None:
+    options = ["--align", "similarity", "--quiet"]
+    said = command("fix", trained("gray").run, "--out", tmp_path / "out", *options)
+    assert tuple(said) == (0, "", "")
+    assert (tmp_path / "out/fixed.csv").exists()
+
+
 # --- the process itself ---------------------------------------------------------------------------
 
 
@@ -529,7 +563,7 @@ def test_help_answers_in_a_process_of_its_own_without_torch() -> None:
         timeout=120,
     )
     assert done.returncode == 0
-    for name in ("check", "train", "evaluate", "predict", "report", "demo", "settings"):
+    for name in ("check", "train", "evaluate", "predict", "fix", "report", "demo", "settings"):
         assert f" {name} " in done.stdout
     imported = {
         line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()

@@ -120,6 +120,18 @@ def label_changed(here: Path) -> None:
         Image.fromarray(changed).save(path)
 
 
+def weak_label_changed(here: Path) -> None:
+    _trained(here)
+    (here / "DATA/labels/weak/ann/s0.png").write_bytes(
+        (here / "DATA/labels/weak/ann/s1.png").read_bytes()
+    )
+
+
+def strong_only(here: Path) -> None:
+    shutil.rmtree(here / "DATA/labels/weak")
+    _trained(here)
+
+
 def nothing_held_out(here: Path) -> None:
     (here / "DATA/splits.csv").unlink()
     _trained(here, "--set", "input.val_share=0")
@@ -462,6 +474,14 @@ MISTAKES = [
     ),
     spoilt("predictions into a file", "predict RUN DATA/images --out FILE", a_file, "FILE"),
     spoilt("predictions below a file", "predict RUN DATA/images --out FILE/x", a_file, "FILE"),
+    # --- labels put in place
+    at_prompt("fixed labels without a folder", "fix RUN", "--out"),
+    at_prompt("misspelt way to move", "fix RUN --out NEW --align afine", "--align", "affine"),
+    wrong("fixed labels over the data set", "fix RUN --out DATA", "DATA", "not empty", "--out"),
+    spoilt("fixed labels inside it", "fix OWN --out DATA/labels/new", _trained, "lies in", "--out"),
+    spoilt("fixed labels into a file", "fix RUN --out FILE", a_file, "FILE"),
+    spoilt("labels changed since training", "fix OWN --out NEW", weak_label_changed, "ann/s0.png"),
+    spoilt("no weak label to fix", "fix OWN --out NEW", strong_only, "no weak label"),
     # --- the demonstration
     wrong("demo into a folder in use", "demo --out DATA", "DATA", "not empty"),
     wrong("demo of 0 steps", "demo --steps 0", "steps"),

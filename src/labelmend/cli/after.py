@@ -127,7 +127,9 @@ def fix(
     network: str | None = None,
     quiet: Flag = False,
 ) -> int:
-    """Write the weak labels anew, each where the network says it belongs; none is replaced.
+    """Write the weak labels into a new folder, each where the network says it belongs.
+
+    The data set stays as it is. To train on moved labels, put the folder over a copy of it.
 
     Parameters
     ----------
@@ -159,7 +161,6 @@ def fix(
     result = put_in_place(predictor, out, align=align, watcher=watcher)
     if not quiet:
         print(f"{result.to_text()}\nper label: {out / TABLE}")
-        print(f"next: put what is in {out} over a copy of the data set, and train on that")
     return 0
 
 

@@ -336,7 +336,7 @@ class AlignSettings(Section):
         3.0, ge=0, description="how much likelier the new place must be, in nats; 3 is 20 times"
     )
     grain: float = Field(
-        6.0, gt=0, description="positions along an edge over which errors of predictions hang "
+        8.0, gt=0, description="positions along an edge over which errors of predictions hang "
         "together"
     )  # fmt: skip
     keep: float = Field(

@@ -16,7 +16,7 @@ from labelmend.errors import DataError, NonFiniteError, RunError
 from labelmend.files.readers import load_verified, read_as, read_label
 from labelmend.inference.evaluate import MOST_KEPT
 from labelmend.inference.fixed import Fixed, Fixing
-from labelmend.inference.moved_labels import moved_arrays, target_name, write_moved
+from labelmend.inference.moved_labels import filler, moved_arrays, target_name, write_moved
 from labelmend.inference.offsets import Case, main_metric
 from labelmend.inference.predictor import Predictor
 from labelmend.inference.search import Evidence, Place, Search, Transform, make_search, mean_shift
@@ -70,7 +70,8 @@ def fix(
     with _appearing(out) as folder:
         writing = _Writing(predictor, folder, looking)
         _through(tuple(zip(looking.looks, places, strict=True)), writing.add, watcher)
-        result = Fixing(out, tuple(writing.rows), predictor.run.metrics("train"))
+        records = predictor.run.metrics("train")
+        result = Fixing(out, tuple(writing.rows), filler(predictor.spec), records)
         write_atomically(folder / TABLE, result.to_csv().encode("utf-8", "surrogateescape"))
     return result
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from labelmend.inference.offsets import place
 from labelmend.inference.search import Place
 from labelmend.types import EMPTY, FLAT, IN_PLACE, REASONS, Sample
 
@@ -64,12 +65,12 @@ class Fixed:
 
     def cells(self, turned: bool) -> dict[str, object]:
         """A line of the table; numbers as a spreadsheet reads them."""
-        place, moves = self.place, self.place.moves
-        axes = {f"displacement_{n}": _number(v) for n, v in enumerate(place.displacement.tolist())}
+        found, moves = self.place, self.place.moves
+        axes = {f"displacement_{n}": _number(v) for n, v in enumerate(found.displacement.tolist())}
         about = ("label", "image", "split", "group", "annotator")
         more: dict[str, object] = {}
         if turned:
-            angle, scale = angle_and_scale(place.matrix)
+            angle, scale = angle_and_scale(found.matrix)
             more = {"angle": _number(angle), "scale": _number(scale)}
         return {
             **{name: getattr(self.sample, name) for name in about},
@@ -77,12 +78,12 @@ class Fixed:
             "moved": "yes" if moves else "no",
             **axes,
             **more,
-            "confidence": round(place.confidence, 4),
-            "gain": _number(place.gain),
+            "confidence": round(found.confidence, 4),
+            "gain": _number(found.gain),
             f"{self.metric}_before": _number(self.before, 4),
             f"{self.metric}_after": _number(self.after, 4),
             "unknown": self.unknown,
-            "reason": REASONS[place.reason],
+            "reason": REASONS[found.reason],
         }
 
     def said(self) -> str:
@@ -90,9 +91,10 @@ class Fixed:
         figures = f"{self.metric} {_shown(self.before)}"
         if not self.place.moves:
             return f"{self.written}: {REASONS[self.place.reason]}, {figures}"
-        by = ", ".join(f"{v:+.3g}" if v else "0" for v in self.place.displacement.tolist())
+        by = place(np.round(self.place.displacement).astype(int).tolist())
+        by += " and turned or stretched" * (self.place.matrix is not None)
         sure = f"{math.floor(100 * self.place.confidence)} % sure"
-        return f"{self.written}: moved by ({by}), {sure}, {figures} → {_shown(self.after)}"
+        return f"{self.written}: moved by {by}, {sure}, {figures} → {_shown(self.after)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,11 +104,13 @@ class Fixing:
     Attributes:
         out: the folder.
         rows: a line per weak label, in the order of the data set.
+        filler: what is written where nobody knows what is there.
         records: what training recorded at its steps.
     """
 
     out: Path
     rows: tuple[Fixed, ...]
+    filler: str
     records: Sequence[Mapping[str, Any]] = ()
 
     @property
@@ -150,7 +154,7 @@ class Fixing:
             of = len([row for row in self.rows if row.unknown])
             notes.append(
                 f"{_count(unknown, 'position')} of {_count(of, 'label')} came from outside the "
-                "image: nobody knows what is there"
+                f"image; written there: {self.filler}"
             )
         named = [row for row in self.rows if row.written != row.sample.label]
         if named:
@@ -207,7 +211,9 @@ def _how_far(moved: Sequence[Fixed]) -> str:
     if not moved:
         return ""
     far = [float(np.linalg.norm(row.place.displacement)) for row in moved]
-    return f", by {statistics.median(far):.3g} positions in the median and {max(far):.3g} at most"
+    middle = f"{statistics.median(far):.3g}"
+    many = f"{middle} position{'s' * (middle != '1')}"
+    return f", by {many} in the median and {max(far):.3g} at most"
 
 
 def _count(number: int, noun: str) -> str:

@@ -63,6 +63,21 @@ def target_name(name: str, content: bytes, spec: DataSpec) -> str:
     return name if kept == suffix else stem + kept
 
 
+def filler(spec: DataSpec) -> str:
+    """What is written where nobody knows what is there, in words.
+
+    >>> filler(DataSpec("segmentation", ("rest", "cell"), (0, 1), 9, 2, 1, "none", ".png"))
+    'the ignore value 9'
+    """
+    if spec.suffix == ".csv" and spec.dims == 1 and IGNORE not in spec.classes:
+        return "an event called ignore"
+    if spec.ignore is not None:
+        return f"the ignore value {spec.ignore}"
+    if spec.task == "regression":
+        return "the nearest value that is known; an ignore value in data.toml says so instead"
+    return f"{spec.classes[0]}; an ignore value in data.toml says so instead"
+
+
 def write_moved(
     target: Path, source: Path, content: bytes, place: Place, spec: DataSpec, like: Raster
 ) -> int:

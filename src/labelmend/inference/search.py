@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from labelmend.alignment.aligner import ShiftAligner
+from labelmend.alignment.choice import default_window, shift_aligner, transform_aligner
 from labelmend.alignment.correlation import Places
 from labelmend.alignment.placement import edge_length
 from labelmend.alignment.score_maps import Shifts, added
@@ -25,9 +26,6 @@ from labelmend.types import IN_PLACE, MOVED, PARTLY, Sample
 
 Transform = Literal["shift", "rigid", "similarity", "affine"]
 """How a label may move."""
-
-WINDOW = 16
-"""Positions searched along every axis where the run does not say, as in training."""
 
 CLEAR = (IN_PLACE, MOVED, PARTLY)
 """Reasons of labels whose place is clear, along some directions at least."""
@@ -204,21 +202,18 @@ def make_search(run: Run, transform: Transform | None, device: torch.device) -> 
             f"{run.path}: align.score = {chosen.score!r} compares classes, and these labels are "
             "continuous values; train with another score"
         )
-    names = ("score", "prior", "confidence", "margin", "grain")
-    common: dict[str, Any] = {name: getattr(chosen, name) for name in names}
-    common["window"] = window_of(run)
-    shifts = ShiftAligner(**common)
+    options, window = chosen.model_dump(), window_of(run)
+    shifts = shift_aligner(window, options)
     if kind == "shift":
         return Search(shifts, None, chosen.per, _centred(run), device)
-    common |= {"angle": chosen.angle, "stretch": chosen.stretch, "shear": chosen.shear}
-    return Search(shifts, TransformAligner(kind, **common), "sample", False, device)
+    return Search(shifts, transform_aligner(kind, window, options), "sample", False, device)
 
 
 def window_of(run: Run) -> int:
     """The largest shift that a run's training looked for, in positions that its network sees."""
     room = min(run.facts["patch"])
     wanted = run.settings.align.window
-    return max(1, min(WINDOW, room // 4)) if wanted is None else wanted
+    return default_window(room) if wanted is None else wanted
 
 
 def mean_shift(places: Sequence[Place], dims: int) -> np.ndarray:

@@ -158,11 +158,11 @@ def _course(run: Run) -> Course:
         seconds=sum(times) if times else None,
         metric=metric,
         patience=settings.patience,
-        loss=_curve(train, "loss"),
-        loss_strong=_curve(train, "loss_strong"),
-        loss_weak=_curve(train, "loss_weak"),
-        held=_curve(run.metrics("val"), metric),
-        rate=_curve(train, "learning_rate"),
+        loss=curve(train, "loss"),
+        loss_strong=curve(train, "loss_strong"),
+        loss_weak=curve(train, "loss_weak"),
+        held=curve(run.metrics("val"), metric),
+        rate=curve(train, "learning_rate"),
     )
 
 
@@ -174,14 +174,15 @@ def _mixing(run: Run) -> Mixing:
         trusted=settings.mixing.target == "trusted",
         averaged=settings.mixing.average > 0,
         gate=settings.mixing.gate,
-        loss=_curve(train, "mixed_loss"),
-        gated=_curve(train, "gated"),
-        gain=_curve(train, "gain"),
-        disagreement=_curve(train, "disagreement"),
+        loss=curve(train, "mixed_loss"),
+        gated=curve(train, "gated"),
+        gain=curve(train, "gain"),
+        disagreement=curve(train, "disagreement"),
     )
 
 
-def _curve(records: Iterable[Mapping[str, Any]], name: str) -> Curve:
+def curve(records: Iterable[Mapping[str, Any]], name: str) -> Curve:
+    """A figure of some records, where they have it."""
     pairs = [(r["step"], float(r[name])) for r in records if r.get(name) is not None]
     return Curve(tuple(step for step, _ in pairs), tuple(value for _, value in pairs))
 
@@ -205,7 +206,7 @@ def _weighing(
         },
         by=by,
         parts=parts,
-        agreement=_curve(steps, "agreement"),
+        agreement=curve(steps, "agreement"),
         notes=tuple(dict.fromkeys(step["note"] for step in steps if step.get("note"))),
     )
 

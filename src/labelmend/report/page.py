@@ -19,6 +19,8 @@ from labelmend.report.markup import Child, Html, element, join
 from labelmend.report.mixed_section import MIXED, make_course, make_examples
 from labelmend.report.phrases import count, figure, metric_name
 from labelmend.report.pictures import Painter
+from labelmend.report.place_section import PLACES, make_places
+from labelmend.report.places import gather_places
 from labelmend.report.predictions import MOST_JUDGED, Choice, Shown, choose
 from labelmend.report.sections import (
     make_evaluation,
@@ -93,6 +95,7 @@ class _Maker:
                 hop=prepared["hop"],
             )
         self.painter = Painter(run.data.spec, spectrogram)
+        self.placings = gather_places(run)
 
     def page(self) -> str:
         """The whole document."""
@@ -112,6 +115,7 @@ class _Maker:
             make_training(self.records),
             make_weights(self.records),
             *self._mixing(),
+            *self._places(),
             self._labels(),
             self._predictions(),
             make_evaluation(self.run, story.judgements),
@@ -125,6 +129,7 @@ class _Maker:
             "training": "Training",
             "weights": "Weights",
             **({"mixing": MIXED} if self.records.story.mixing else {}),
+            **({"places": PLACES} if self.placings else {}),
             "labels": "Labels to look at",
             "predictions": "Predictions",
             "evaluation": "Evaluation",
@@ -166,6 +171,15 @@ class _Maker:
             self.watcher.say(f"mixed images cannot be shown: {error}")
             examples = say(f"They cannot be shown: {error}", "warning")
         return [section("mixing", MIXED, examples, *make_course(mixing))]
+
+    # ------------------------------------------------------------------ labels put in place
+
+    def _places(self) -> list[Html]:
+        if self.placings is None:
+            return []
+        tell = self.watcher.say
+        parts = make_places(self.run, self.placings, self.painter, self.network, tell)
+        return [section("places", PLACES, *parts)]
 
     # ------------------------------------------------------------------ labels by weight
 

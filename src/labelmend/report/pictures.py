@@ -65,7 +65,7 @@ class Painter:
 
     def _strip(self, loaded: Loaded, prediction: np.ndarray | None, alt: str) -> Html:
         if self.spec.task == "regression":
-            return _lines(loaded, prediction, alt)
+            return make_lines(loaded, prediction, alt)
         lanes = [make_lane("label", loaded.label, loaded.valid)]
         if prediction is not None:
             everywhere = np.ones_like(loaded.valid)
@@ -74,14 +74,15 @@ class Painter:
         return element(
             "div",
             lanes[0],
-            self._recording(loaded, tint, alt),
+            self.recording(loaded, tint, alt),
             *lanes[1:],
             class_="strip",
             role="img",
             aria_label=alt,
         )
 
-    def _recording(self, loaded: Loaded, tint: Html, alt: str) -> Html:
+    def recording(self, loaded: Loaded, tint: Html, alt: str) -> Html:
+        """A recording, or its spectrogram, with boxes of colour behind it."""
         if self.spectrogram is not None:
             frames, _ = self.spectrogram.image(loaded.raster)
             bins = frames.shape[0] // loaded.raster.array.shape[0]
@@ -114,7 +115,7 @@ def _row(view: View, loaded: Loaded, prediction: np.ndarray | None, alt: str) ->
     return element("div", *frames, class_=f"row of{len(frames)}")
 
 
-def _lines(loaded: Loaded, prediction: np.ndarray | None, alt: str) -> Html:
+def make_lines(loaded: Loaded, prediction: np.ndarray | None, alt: str) -> Html:
     """The first channels of image and label as lines, one above the other."""
     signal = loaded.raster.array[0]
     label = np.where(loaded.valid, loaded.label[0], np.nan)

@@ -116,10 +116,10 @@ def display_range(values: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (float(values.min()), float(values.max()))
 
 
-def encode(pixels: np.ndarray) -> tuple[str, tuple[int, int], bool]:
+def encode(pixels: np.ndarray, longest: int = TILE) -> tuple[str, tuple[int, int], bool]:
     """A picture no longer than a tile: its data address, its width and height, whether tiny."""
     picture = Image.fromarray(pixels)
-    size = shown_size(pixels.shape[0], pixels.shape[1])
+    size = shown_size(pixels.shape[0], pixels.shape[1], longest)
     if size != picture.size:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     tiny = max(size) <= _TINY
@@ -133,9 +133,9 @@ def encode(pixels: np.ndarray) -> tuple[str, tuple[int, int], bool]:
     return f"data:image/{kind};base64,{data}", size, tiny
 
 
-def shown_size(height: int, width: int) -> tuple[int, int]:
+def shown_size(height: int, width: int, longest: int = TILE) -> tuple[int, int]:
     """Width and height of a tile for a plane of this size; small ones keep their own."""
-    scale = min(1.0, TILE / max(height, width))
+    scale = min(1.0, longest / max(height, width))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 

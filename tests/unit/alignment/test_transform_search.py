@@ -326,7 +326,8 @@ def test_large_images_are_looked_at_roughly_first():
     family = Family("rigid", space, 10.0, 0.0, 0.0)
     matrix = family.matrices(torch.tensor([[0.13]]), torch.tensor([[7.0, -9.5]]))
     label, _ = warp_affine(truth, truth > -1, inverse(matrix))
-    found = TransformAligner("rigid", window=16).find(predicted(truth, 3.0), label, label > -1)
+    aligner = TransformAligner("rigid", window=16, grain=4.0)
+    found = aligner.find(predicted(truth, 3.0), label, label > -1)
     assert found.turned.item() and apart(label[0], found.matrix[0], matrix[0]) < 1.0
 
 

@@ -17,7 +17,7 @@ from labelmend.errors import LabelmendError
 
 from ...command import command
 
-COMMANDS = ["check", "train", "settings", "evaluate", "predict", "report", "demo"]
+COMMANDS = ["check", "train", "settings", "evaluate", "predict", "fix", "report", "demo"]
 
 
 def test_without_a_command_there_is_help() -> None:

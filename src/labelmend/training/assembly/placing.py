@@ -8,18 +8,16 @@ from typing import Any
 import torch
 
 from labelmend.alignment.aligner import ShiftAligner
+from labelmend.alignment.choice import default_window, shift_aligner, transform_aligner
 from labelmend.alignment.scores import REGRESSION_SCORES
-from labelmend.alignment.transform_search import TransformAligner
 from labelmend.config import Settings
 from labelmend.errors import SettingsError
 from labelmend.training.assembly.weighing import indices
 from labelmend.training.places import PlaceTable
 from labelmend.training.placing import Placing
-from labelmend.types import Aligner, DataSet
+from labelmend.types import DataSet
 
 WARMUP = 100
-WINDOW = 16
-"""Positions, where a patch is at least four times as long."""
 
 
 def placing(
@@ -46,7 +44,13 @@ def placing(
     table = PlaceTable.fresh(
         len(data.samples), data.spec.dims, chosen.keep, _groups(settings, data), window
     )
-    return Placing(search(settings, window), table, learns, start, centred(settings, data))
+    options = chosen.model_dump()
+    search = (
+        shift_aligner(window, options)
+        if chosen.transform == "shift"
+        else transform_aligner(chosen.transform, window, options)
+    )
+    return Placing(search, table, learns, start, centred(settings, data))
 
 
 def window_of(settings: Settings, facts: Mapping[str, Any]) -> int:
@@ -54,31 +58,13 @@ def window_of(settings: Settings, facts: Mapping[str, Any]) -> int:
     room: int = min(facts["patch"])
     wanted = settings.align.window
     if wanted is None:
-        return max(1, min(WINDOW, room // 4))
+        return default_window(room)
     if wanted >= room:
         raise SettingsError(
             f"align.window = {wanted} moves labels out of patches of {room} positions; "
             f"take at most {room - 1}, or a larger input.patch"
         )
     return wanted
-
-
-def search(settings: Settings, window: int) -> ShiftAligner | Aligner:
-    """What finds where a label belongs."""
-    chosen = settings.align
-    common: dict[str, Any] = {
-        "window": window,
-        "score": chosen.score,
-        "prior": chosen.prior,
-        "confidence": chosen.confidence,
-        "margin": chosen.margin,
-        "near": chosen.near,
-        "grain": chosen.grain,
-    }
-    if chosen.transform in ("none", "shift"):
-        return ShiftAligner(**common)
-    ranges = {"angle": chosen.angle, "stretch": chosen.stretch, "shear": chosen.shear}
-    return TransformAligner(**{"kind": chosen.transform, **common, **ranges})
 
 
 def centred(settings: Settings, data: DataSet) -> bool:
