@@ -133,7 +133,8 @@ def test_moving_both_changes_nothing_and_moving_the_label_moves_back(case, axes,
     room = (3,) * (2 * axes)
     valid = pad(everywhere(label, space), room)
     known, z, label = valid, pad(z, room, value=torch.nan), pad(label, room)
-    aligner = ShiftAligner(window=2 * window, score=name, least_overlap=0.2, prior=torch.inf)
+    options = {"least_overlap": 0.2, "prior": torch.inf, "grain": 2.0}
+    aligner = ShiftAligner(window=2 * window, score=name, **options)
     along, over = tuple(range(1, axes + 1)), tuple(range(-axes, 0))
     before = aligner.find(z, label, valid, known=known)
     way = ways_of((window,) * axes, seed, batch=1)[0]
