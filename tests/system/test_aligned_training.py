@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from labelmend.runs import Run
 from labelmend.training.assembly import fit, resume
 
 from ..command import command
-from .test_mixed_training import Sayings, environment, exact
+from .test_mixed_training import Sayings, exact, in_two_processes
 from .test_processes import EXACT, assert_agree
 from .test_resume import STEPS, KillAt, assert_same, remembered
 
@@ -100,18 +98,7 @@ if __name__ == "__main__":
 
 
 def test_two_processes_are_one_in_every_way(data, tmp_path) -> None:
-    script = tmp_path / "several.py"
-    script.write_text(SEVERAL)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launcher, str(script), str(data), str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env=environment(),
-    )
-    assert done.returncode == 0, done.stderr
+    in_two_processes(SEVERAL, data, tmp_path)
     for name in WAYS:
         one = fit(data, tmp_path / "one" / name, steps=3, **together(name))
         two = Run.open(tmp_path / "two" / name)

@@ -111,18 +111,7 @@ if __name__ == "__main__":
 
 
 def test_two_processes_are_one_in_every_way(data, tmp_path) -> None:
-    script = tmp_path / "several.py"
-    script.write_text(SEVERAL)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launcher, str(script), str(data), str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env=environment(),
-    )
-    assert done.returncode == 0, done.stderr
+    in_two_processes(SEVERAL, data, tmp_path)
     for name, chosen in WAYS.items():
         one = fit(data, tmp_path / "one" / name, steps=3, **exact(**chosen))
         two = Run.open(tmp_path / "two" / name)
@@ -133,6 +122,22 @@ def test_two_processes_are_one_in_every_way(data, tmp_path) -> None:
                 assert second[key] == pytest.approx(first[key], rel=1e-6, abs=1e-9), (name, key)
         weights = [run.load("last").tensors["weights"]["weight"] for run in (one, two)]
         torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
+
+
+def in_two_processes(source: str, data: Path, folder: Path) -> None:
+    """Run a script that is given the data set and ``folder/two``."""
+    script = folder / "several.py"
+    script.write_text(source)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, str(script), str(data), str(folder / "two")],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def environment() -> dict[str, str]:

@@ -135,7 +135,9 @@ def _map(view: View, example: Example, alt: str) -> Html:
     arm = 0.03 * max(height, width)
     cross = f"M{right - arm:.4g} {down}h{2 * arm:.4g}M{right} {down - arm:.4g}v{2 * arm:.4g}"
     ring = element("circle", class_="peak", cx=float(x), cy=float(y), r=0.045 * max(height, width))
-    layers = join(element("path", class_="origin", d=cross), ring)
+    # Where all shifts fit alike, none is the best.
+    best = [ring] if fit.min() < fit.max() else []
+    layers = join(element("path", class_="origin", d=cross), *best)
     pixels = np.rint(255 * plane).astype(np.uint8)
     return make_frame(pixels, layers, f"{alt}: fit at every shift", 1.0)
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from labelmend.inference.predictor import Predictor
 from labelmend.inference.search import make_search
-from labelmend.report import place_section
+from labelmend.report import place_pictures, place_section
 from labelmend.report.markup import join
 from labelmend.report.pictures import Painter
 from labelmend.report.place_charts import draw_displacements, draw_drift, draw_shares
@@ -22,6 +22,7 @@ from labelmend.report.place_quiver import _largest, _middle, make_quiver, patch_
 from labelmend.report.place_section import choose, in_words, make_example, make_places
 from labelmend.report.places import PlaceRow, Placings, gather_places
 from labelmend.report.story import Curve
+from labelmend.report.views import View
 from labelmend.types import MOVED, REASONS, UNSURE, Sample
 
 from ..inference import test_fix as made
@@ -194,6 +195,18 @@ def test_the_section_holds_charts_and_pictures(
     # The ring of the first one, the largest move, lies where the label goes: 16 is no shift.
     x, y = re.findall(r'<circle class="peak" cx="([\d.]+)" cy="([\d.]+)"', html)[0]
     assert (float(y), float(x)) == (16 - 6 + 0.5, 16 - 6 + 0.5)
+
+
+def test_no_shift_is_ringed_where_all_fit_alike(tmp_path: Path) -> None:
+    predictor = make_predictor(tmp_path)
+    search = make_search(predictor.run, None, CPU)
+    found = gather_places(predictor.run)
+    assert found is not None
+    example = make_example(predictor, search, found.rows[0])
+    flat = dataclasses.replace(example, fit=np.zeros_like(example.fit))
+    for each, rings in ((example, 1), (flat, 0)):
+        drawn = place_pictures._map(View(), each, "")
+        assert drawn.count('class="peak"') == rings and drawn.count('class="origin"') == 1
 
 
 def test_what_cannot_be_shown_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
