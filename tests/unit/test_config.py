@@ -288,3 +288,14 @@ def test_the_file_holds_every_setting() -> None:
 def test_any_settings_come_back_from_their_file(values: dict[str, Any]) -> None:
     chosen = Settings.make(values)
     assert Settings.make(tomllib.loads(chosen.to_toml())) == chosen
+
+
+def test_settings_know_every_score_that_there_is() -> None:
+    from typing import get_args
+
+    from labelmend.alignment.placement import GRAIN
+    from labelmend.alignment.scores import SCORES
+    from labelmend.config.sections import AlignSettings, FitScore
+
+    assert set(get_args(FitScore)) == set(SCORES)
+    assert AlignSettings().grain == GRAIN
