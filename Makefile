@@ -49,6 +49,7 @@ bench: $(READY)  ## measure speed and memory; results land in benchmarks/results
 
 soak: $(DEV)  ## the long proofs: hours
 	$(BIN)/python -m pytest -n $(JOBS) -m soak --timeout=14400
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n $(JOBS) tests/laws --timeout=14400
 
 format: $(DEV)  ## lay the code out and mend what ruff can mend
 	$(BIN)/ruff check --fix .
