@@ -35,9 +35,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "aligned": {"align": {"transform": "shift"}},
 }
 SETS: dict[str, dict[str, Any]] = {
-    "ludb": {"steps": 400, "input": {"patch": (1024,)}, "window": 128},
-    "birdsong": {"steps": 400, "input": {"patch": (512,), "spectrogram": True}, "window": 100},
-    "stain": {"steps": 400, "input": {"patch": (96, 96)}, "window": 12},
+    "ludb": {"steps": 800, "input": {"patch": (1024,)}, "window": 128},
+    "birdsong": {"steps": 600, "input": {"patch": (512,), "spectrogram": True}, "window": 100},
+    "stain": {"steps": 600, "input": {"patch": (96, 96)}, "window": 12},
 }
 JITTER, SIDE, IMAGES = 8, 128, 90
 
