@@ -206,6 +206,9 @@ REASONS: tuple[str, ...] = (
 )
 """Why a label lies where it does, by the numbers of :attr:`Alignment.reason`."""
 
+CLEAR = (IN_PLACE, MOVED, PARTLY)
+"""The reasons of labels whose place is clear, along some directions at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class Alignment:

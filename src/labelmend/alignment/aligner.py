@@ -12,7 +12,7 @@ from torch.nn.functional import max_pool1d
 from labelmend.alignment.comparison import FLAT
 from labelmend.alignment.limits import score_limit
 from labelmend.alignment.placement import GRAIN, Placement, belief, edge_length, place
-from labelmend.alignment.score_maps import Shifts, added
+from labelmend.alignment.score_maps import Shifts, added, together
 from labelmend.alignment.scores import SCORES, score_shifts
 from labelmend.alignment.shifts import shift
 from labelmend.errors import unknown
@@ -184,16 +184,6 @@ def compared_edges(
     within = valid & (near > 0)
     compared, reached = ((valid & where).flatten(1).sum(1) for where in (known, within))
     return edge_length(label, within) * (compared / reached.clamp(min=1)).clamp(max=1)
-
-
-def together(edges: Tensor, group: Tensor) -> Tensor:
-    """The sum over the members of every group, given to each of them, ``(batch,)``.
-
-    >>> together(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 0, 1]))
-    tensor([3., 3., 4.])
-    """
-    member = torch.unique(group, return_inverse=True)[1]
-    return torch.zeros_like(edges).index_add(0, member, edges)[member]
 
 
 def moved(label: Tensor, valid: Tensor, found: Placement) -> Alignment:

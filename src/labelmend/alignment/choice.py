@@ -9,9 +9,6 @@ from labelmend.alignment.aligner import ShiftAligner
 from labelmend.alignment.transform_candidates import Kind
 from labelmend.alignment.transform_search import TransformAligner
 
-WINDOW = 16
-"""Positions, where a patch is at least four times as long."""
-
 _DECISION = ("score", "prior", "confidence", "margin", "near", "grain")
 _RANGES = ("angle", "stretch", "shear")
 
@@ -43,12 +40,3 @@ def transform_aligner(kind: Kind, window: int, options: Mapping[str, Any]) -> Tr
 
 def _named(names: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in names if name in options}
-
-
-def default_window(room: int) -> int:
-    """The largest shift looked for where nobody says, in a patch of that many positions.
-
-    >>> default_window(40), default_window(1000)
-    (10, 16)
-    """
-    return max(1, min(WINDOW, room // 4))

@@ -176,6 +176,15 @@ def _of_groups(shifts: Shifts, group: Tensor, *, mean: bool) -> Shifts:
     return Shifts(score, _sum_by(member, shifts.overlap), shifts.window)
 
 
+def together(values: Tensor, group: Tensor) -> Tensor:
+    """The sum over the members of every group, given to each of them; shaped as ``values``.
+
+    >>> together(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 0, 1]))
+    tensor([3., 3., 4.])
+    """
+    return _sum_by(torch.unique(group, return_inverse=True)[1], values)
+
+
 def _sum_by(member: Tensor, maps: Tensor) -> Tensor:
     return torch.zeros_like(maps).index_add(0, member, maps)[member]
 

@@ -9,12 +9,11 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from labelmend.alignment.aligner import together
 from labelmend.alignment.correlation import Way, make_frame
 from labelmend.alignment.limits import score_limit
 from labelmend.alignment.placement import belief
 from labelmend.alignment.resolution import Resolution
-from labelmend.alignment.score_maps import Shifts, added, displacements, subpixel
+from labelmend.alignment.score_maps import Shifts, added, displacements, subpixel, together
 from labelmend.alignment.scores import score_shifts
 from labelmend.alignment.transform_candidates import Family
 

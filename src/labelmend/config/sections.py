@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -301,6 +301,10 @@ FitScore = Literal[
 """What :mod:`labelmend.alignment.scores` knows, said again here: settings need no torch."""
 
 
+WINDOW = 16
+"""The largest shift looked for where nobody says and a patch is at least four times as long."""
+
+
 class AlignSettings(Section):
     """Labels put where predictions say they belong, before they are learned from (seed B)."""
 
@@ -349,6 +353,22 @@ class AlignSettings(Section):
     angle: float = Field(10.0, ge=0, le=180, description="largest rotation, in degrees")
     stretch: float = Field(0.1, ge=0, lt=1, description="largest relative change of size")
     shear: float = Field(0.1, ge=0, lt=1, description="largest slope of a shear")
+
+    def window_in(self, patch: Sequence[int]) -> int:
+        """The largest shift that is looked for in patches of this size, in positions.
+
+        >>> AlignSettings().window_in((40, 96)), AlignSettings(window=30).window_in((40, 96))
+        (10, 30)
+        """
+        return max(1, min(WINDOW, min(patch) // 4)) if self.window is None else self.window
+
+    def is_centred(self, *, anchored: bool) -> bool:
+        """Whether the mean shift of all labels is held at zero.
+
+        >>> AlignSettings().is_centred(anchored=False), AlignSettings().is_centred(anchored=True)
+        (True, False)
+        """
+        return not anchored if self.centred is None else self.centred
 
     @model_validator(mode="after")
     def _only_shifts(self) -> AlignSettings:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from labelmend.alignment.aligner import ShiftAligner
-from labelmend.alignment.choice import default_window, shift_aligner, transform_aligner
+from labelmend.alignment.choice import shift_aligner, transform_aligner
 from labelmend.alignment.correlation import Places
 from labelmend.alignment.placement import edge_length
 from labelmend.alignment.score_maps import Shifts, added
@@ -22,13 +22,10 @@ from labelmend.data.patches import regions
 from labelmend.errors import SettingsError, unknown
 from labelmend.inference.offsets import part_of
 from labelmend.runs import Run
-from labelmend.types import IN_PLACE, MOVED, PARTLY, Sample
+from labelmend.types import CLEAR, IN_PLACE, MOVED, PARTLY, Sample
 
 Transform = Literal["shift", "rigid", "similarity", "affine"]
 """How a label may move."""
-
-CLEAR = (IN_PLACE, MOVED, PARTLY)
-"""Reasons of labels whose place is clear, along some directions at least."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,18 +199,12 @@ def make_search(run: Run, transform: Transform | None, device: torch.device) -> 
             f"{run.path}: align.score = {chosen.score!r} compares classes, and these labels are "
             "continuous values; train with another score"
         )
-    options, window = chosen.model_dump(), window_of(run)
+    options, window = chosen.model_dump(), chosen.window_in(run.facts["patch"])
     shifts = shift_aligner(window, options)
     if kind == "shift":
-        return Search(shifts, None, chosen.per, _centred(run), device)
+        centred = chosen.is_centred(anchored=_anchored(run))
+        return Search(shifts, None, chosen.per, centred, device)
     return Search(shifts, transform_aligner(kind, window, options), "sample", False, device)
-
-
-def window_of(run: Run) -> int:
-    """The largest shift that a run's training looked for, in positions that its network sees."""
-    room = min(run.facts["patch"])
-    wanted = run.settings.align.window
-    return default_window(room) if wanted is None else wanted
 
 
 def mean_shift(places: Sequence[Place], dims: int) -> np.ndarray:
@@ -227,9 +218,6 @@ def mean_shift(places: Sequence[Place], dims: int) -> np.ndarray:
     return np.mean(known, axis=0) if known else np.zeros(dims)
 
 
-def _centred(run: Run) -> bool:
-    """As in training: by default where no strong label said where labels belong."""
-    settings = run.settings
-    if settings.align.centred is not None:
-        return settings.align.centred
-    return not run.data.of("train", "strong") or settings.batch.strong_share == 0
+def _anchored(run: Run) -> bool:
+    """Whether strong labels said in training where labels belong."""
+    return bool(run.data.of("train", "strong")) and run.settings.batch.strong_share != 0

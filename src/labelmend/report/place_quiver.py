@@ -13,10 +13,10 @@ from labelmend.data.grid import Grid
 from labelmend.files.readers import load_verified, read_as
 from labelmend.inference.fix import Opened, open_sample
 from labelmend.inference.predictor import Predictor
-from labelmend.inference.search import CLEAR, Search
+from labelmend.inference.search import Search
 from labelmend.report.markup import Html, element
 from labelmend.report.place_pictures import Arrow, draw_quiver
-from labelmend.types import Sample
+from labelmend.types import CLEAR, Sample
 
 PATCH = 128
 """Positions of a patch, along both axes, as the network sees them."""

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labelmend.inference.fixed import drift
-from labelmend.inference.search import window_of
 from labelmend.report.gather import curve
 from labelmend.report.story import Curve
 from labelmend.runs import Run
-from labelmend.types import IN_PLACE, MOVED, PARTLY, REASONS, Sample
+from labelmend.types import CLEAR, REASONS, Sample
 
-CLEAR = tuple(REASONS[code] for code in (IN_PLACE, MOVED, PARTLY))
+_CLEAR = tuple(REASONS[code] for code in CLEAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class PlaceRow:
     @property
     def clear(self) -> bool:
         """Whether its place was clear when it was last looked at."""
-        return self.reason in CLEAR
+        return self.reason in _CLEAR
 
     @property
     def moves(self) -> bool:
@@ -86,7 +85,7 @@ def gather_places(run: Run) -> Placings | None:
         chosen.transform,
         chosen.per,
         chosen.start,
-        window_of(run),
+        chosen.window_in(run.facts["patch"]),
         tuple(_row(row, samples[row["id"]], dims) for row in run.places()),
         curve(train, "moved"),
         curve(train, "unclear"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from labelmend.training.processes import Processes
-from labelmend.types import IN_PLACE, MOVED, PARTLY, REASONS, Sample
+from labelmend.types import CLEAR, REASONS, Sample
 
 NEVER = len(REASONS)
 """The reason of a label that nobody has looked at yet."""
@@ -20,7 +20,7 @@ FADE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where some labels were found to belong, in the axes of their images.
+    """Where some labels were found to belong, in the axes of their images; on the CPU.
 
     Attributes:
         index: ``(found,)`` int64, places of the samples in the data set.
@@ -41,20 +41,13 @@ class Found:
 
     def take(self, which: Tensor) -> Found:
         """Some of them: a mask, or places."""
-        return self._each(lambda values: values[which])
-
-    def cpu(self) -> Found:
-        """The same, on the CPU."""
-        return self._each(lambda values: values.cpu())
-
-    def _each(self, of: Callable[[Tensor], Tensor]) -> Found:
         return Found(
-            of(self.index),
-            of(self.displacement),
-            of(self.confidence),
-            of(self.gain),
-            of(self.reason),
-            None if self.likely is None else of(self.likely),
+            self.index[which],
+            self.displacement[which],
+            self.confidence[which],
+            self.gain[which],
+            self.reason[which],
+            None if self.likely is None else self.likely[which],
         )
 
 
@@ -70,7 +63,7 @@ def joined(parts: Sequence[Found]) -> Found:
 
 def is_clear(reason: Tensor) -> Tensor:
     """Whether a label's place was clear, along some directions at least."""
-    return (reason == IN_PLACE) | (reason == MOVED) | (reason == PARTLY)
+    return torch.isin(reason, torch.tensor(CLEAR, dtype=reason.dtype))
 
 
 @dataclass(slots=True)

@@ -170,7 +170,7 @@ class Placing:
         wanted = turned(found.displacement, batch.pose)[~learns]
         for axis in range(wanted.shape[1]):
             meters[f"drift_{axis}"] = _mean(wanted[:, axis])
-        return {name: meter.to(batch.label.device) for name, meter in meters.items()}
+        return meters
 
 
 def turned(displacement: Tensor, pose: Tensor | None, *, back: bool = False) -> Tensor:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from labelmend.alignment.aligner import ShiftAligner, compared_edges, moved, says_nothing, together
+from labelmend.alignment.aligner import ShiftAligner, compared_edges, moved, says_nothing
 from labelmend.alignment.placement import Placement, edge_length
+from labelmend.alignment.score_maps import together
 from labelmend.alignment.scores import REGRESSION_SCORES, SCORES
 from labelmend.alignment.shifts import shift
 from labelmend.errors import SettingsError, ShapeError

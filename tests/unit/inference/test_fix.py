@@ -28,7 +28,7 @@ from labelmend.inference.fix import fix, open_sample
 from labelmend.inference.fixed import Fixed, Fixing, angle_and_scale, drift
 from labelmend.inference.moved_labels import filler, moved_arrays, target_name, write_moved
 from labelmend.inference.predictor import Predictor
-from labelmend.inference.search import Place, make_search, window_of
+from labelmend.inference.search import Place, make_search
 from labelmend.progress import Silent
 from labelmend.runs import Run
 from labelmend.runs.disk import Disk
@@ -539,4 +539,4 @@ def test_what_is_compared_is_on_the_grid_of_the_network(tmp_path: Path) -> None:
     assert seen.shape == (2, 32, 16) and label.shape == valid.shape == (32, 16)
     assert opened.case(predictor).scores.shape == (2, SIZE, SIZE)
     assert read_as(tmp_path / "data/images/a.png", predictor.spec).array.shape == (1, SIZE, SIZE)
-    assert window_of(predictor.run) == 16
+    assert predictor.run.settings.align.window_in(predictor.run.facts["patch"]) == 16

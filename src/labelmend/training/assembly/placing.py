@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from labelmend.alignment.aligner import ShiftAligner
-from labelmend.alignment.choice import default_window, shift_aligner, transform_aligner
+from labelmend.alignment.choice import shift_aligner, transform_aligner
 from labelmend.alignment.scores import REGRESSION_SCORES
 from labelmend.config import Settings
 from labelmend.errors import SettingsError
@@ -38,7 +38,7 @@ def placing(
             f"align.score = {chosen.score!r} compares classes, and these labels are continuous "
             f"values; take one of {', '.join(REGRESSION_SCORES)}"
         )
-    window = window_of(settings, facts)
+    window = _window(settings, facts)
     start = min(WARMUP, steps // 8) if chosen.start is None else chosen.start
     learns = torch.tensor([i in weak for i in range(len(data.samples))])
     table = PlaceTable.fresh(
@@ -50,28 +50,20 @@ def placing(
         if chosen.transform == "shift"
         else transform_aligner(chosen.transform, window, options)
     )
-    return Placing(search, table, learns, start, centred(settings, data))
+    centred = chosen.transform == "shift" and chosen.is_centred(anchored=_anchored(settings, data))
+    return Placing(search, table, learns, start, centred)
 
 
-def window_of(settings: Settings, facts: Mapping[str, Any]) -> int:
+def _window(settings: Settings, facts: Mapping[str, Any]) -> int:
     """The largest shift that is looked for, in positions."""
     room: int = min(facts["patch"])
-    wanted = settings.align.window
-    if wanted is None:
-        return default_window(room)
-    if wanted >= room:
+    window = settings.align.window_in(facts["patch"])
+    if settings.align.window is not None and window >= room:
         raise SettingsError(
-            f"align.window = {wanted} moves labels out of patches of {room} positions; "
+            f"align.window = {window} moves labels out of patches of {room} positions; "
             f"take at most {room - 1}, or a larger input.patch"
         )
-    return wanted
-
-
-def centred(settings: Settings, data: DataSet) -> bool:
-    """Whether the mean shift of all labels is held at zero: by default where no label is strong."""
-    if settings.align.centred is not None:
-        return settings.align.centred
-    return settings.align.transform == "shift" and not _anchored(settings, data)
+    return window
 
 
 def told(settings: Settings, data: DataSet, placing: Placing) -> list[str]:
