@@ -90,7 +90,9 @@ def test_a_planted_shift_is_found_exactly(case, scene, seed):
     z, label = textures(continuous, wide, seed)
     middle = torch.tensor(window)
     z, label = cut(z, middle.expand_as(ways), space), cut(label, middle + ways, space)
-    found = ShiftAligner(window=window, score=name)(z, label, everywhere(label, space))
+    found = ShiftAligner(window=window, score=name, confidence=0.9, grain=8.0)(
+        z, label, everywhere(label, space)
+    )
     assert torch.equal(found.displacement, ways.float())
     whole, valid = label.movedim(1, -1) if continuous else label, found.valid
     # what is known of the moved label is what stands there in the scene
@@ -104,7 +106,9 @@ def test_a_planted_shift_is_found_exactly(case, scene, seed):
 def test_a_label_in_place_stays_to_the_bit(case, scene, seed):
     (name, continuous), (space, window) = case, scene
     z, label = textures(continuous, space, seed)
-    found = ShiftAligner(window=window, score=name)(z, label, everywhere(label, space))
+    found = ShiftAligner(window=window, score=name, confidence=0.9, grain=8.0)(
+        z, label, everywhere(label, space)
+    )
     assert not found.displacement.any() and not found.gain.any()
     assert torch.equal(found.label, label) and found.valid.all()
 

@@ -113,7 +113,7 @@ class TransformAligner:
     shear: float = 0.1
     score: str = "normalised"
     prior: float | None = None
-    confidence: float = 0.9
+    confidence: float = 0.95
     margin: float = 3.0
     near: float | None = None
     least_overlap: float = 0.5

@@ -330,7 +330,7 @@ class AlignSettings(Section):
         "half the window"
     )  # fmt: skip
     confidence: float = Field(
-        0.9, gt=0, le=1, description="probability of being right that it takes to move a label"
+        0.95, gt=0, le=1, description="probability of being right that it takes to move a label"
     )
     near: float | None = Field(
         None, ge=0, description="what counts as right, in positions; by default a sixteenth of the "
@@ -340,7 +340,7 @@ class AlignSettings(Section):
         3.0, ge=0, description="how much likelier the new place must be, in nats; 3 is 20 times"
     )
     grain: float = Field(
-        8.0, gt=0, description="positions along an edge over which errors of predictions hang "
+        10.0, gt=0, description="positions along an edge over which errors of predictions hang "
         "together"
     )  # fmt: skip
     keep: float = Field(

@@ -69,7 +69,7 @@ def planted(dims, kind, displacement=1.5, seed=0):
 @pytest.mark.parametrize(("dims", "kind"), CASES)
 def test_planted_transforms_are_found(dims, kind):
     z, label, valid, matrix = planted(dims, kind)
-    moved = TransformAligner(kind, window=4)(z, label, valid)
+    moved = TransformAligner(kind, window=4, confidence=0.9, grain=7.0)(z, label, valid)
     assert moved.reason.tolist() == [MOVED]
     assert apart(label[0], moved.matrix[0], matrix[0]) < 0.8
     before = (label == z.argmax(1)).float().mean()

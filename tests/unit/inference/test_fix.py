@@ -208,7 +208,7 @@ class Faint(nn.Module):
     """What is bright hides in noise."""
 
     def forward(self, image: Tensor) -> Tensor:
-        noise = torch.from_numpy(RNG(5).normal(0, 1, tuple(image.shape))).to(image)
+        noise = torch.from_numpy(RNG(5).normal(0, 0.85, tuple(image.shape))).to(image)
         return torch.cat([-(image + noise), image + noise], 1)
 
 
