@@ -225,6 +225,8 @@ class Alignment:
         reason: ``(batch,)`` uint8, why: places in :data:`REASONS`.
         matrix: ``(batch, dims, dims + 1)`` float, from positions of the label to where they moved,
             where labels may do more than shift.
+        carry: ``(batch, dims, *space)`` the field to move the prediction by before it is compared
+            with the label, where that is what bends.
     """
 
     label: Tensor
@@ -234,6 +236,7 @@ class Alignment:
     gain: Tensor | None = None
     reason: Tensor | None = None
     matrix: Tensor | None = None
+    carry: Tensor | None = None
 
     @property
     def reasons(self) -> tuple[str, ...]:

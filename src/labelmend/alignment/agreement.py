@@ -98,3 +98,25 @@ def check_finite(name: str, values: Tensor) -> None:
             f"{name} must hold finite numbers; sample {samples} of the batch does not, "
             "look at what made it"
         )
+
+
+def check_field(name: str, field: Tensor) -> None:
+    """Refuse what is no field or velocity, or holds a number that is not finite.
+
+    Raises:
+        ShapeError: unless it is floating ``(batch, dims, *space)`` with 1, 2 or 3 space axes.
+        NonFiniteError: where a number is NaN or infinite.
+
+    Trap: the look at the numbers makes a GPU wait, once per call.
+
+    >>> check_field("velocity", torch.zeros(1, 2, 4))
+    Traceback (most recent call last):
+    labelmend.errors.ShapeError: velocity must be floating (batch, dims, *space) with 1, ...
+    """
+    dims = field.ndim - 2
+    if not field.is_floating_point() or dims not in (1, 2, 3) or field.shape[1] != dims:
+        raise ShapeError(
+            f"{name} must be floating (batch, dims, *space) with 1, 2 or 3 space axes, "
+            f"not {type_and_shape(field)}"
+        )
+    check_finite(name, field)

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from labelmend.alignment.affine import inverse, map_positions
 from labelmend.alignment.agreement import (
-    check_finite,
+    check_field,
     check_label,
     check_motion,
 )
 from labelmend.alignment.interpolation import Mode, at, back_by, positions_along, read
 from labelmend.errors import ShapeError
-from labelmend.losses.valid_positions import at_least_single, type_and_shape
+from labelmend.losses.valid_positions import at_least_single
 
 
 def warp_field(
@@ -120,9 +120,8 @@ def compose_fields(first: Tensor, then: Tensor) -> Tensor:
     >>> compose_fields(torch.tensor([[[0.0, 1.0, 2.0]]]), torch.tensor([[[1.0, 0.5, 1.0]]]))
     tensor([[[1., 1., 2.]]])
     """
-    _check_field(first)
+    check_field("first", first)
     check_motion("then", then, tuple(first.shape), first)
-    check_finite("first", first)
     space = first.shape[2:]
     pairs = zip(_own(at_least_single(then), space), then.unbind(1), strict=True)
     from_ = [own - displacement for own, displacement in pairs]
@@ -158,8 +157,7 @@ def jacobian_determinant(field: Tensor) -> Tensor:
     >>> jacobian_determinant(torch.tensor([[[0.0, 0.0, 1.5, 0.0]]]))
     tensor([[ 1.0000, -0.5000, -0.5000,  2.5000]])
     """
-    _check_field(field)
-    check_finite("field", field)
+    check_field("field", field)
     field = at_least_single(field)
     slopes = [_slopes(field, axis + 2) for axis in range(field.shape[1])]
     one = torch.eye(len(slopes), dtype=field.dtype, device=field.device)
@@ -171,15 +169,6 @@ def jacobian_determinant(field: Tensor) -> Tensor:
         ]
         found.append(_determinant(columns))
     return reduce(torch.minimum, found)
-
-
-def _check_field(field: Tensor) -> None:
-    dims = field.ndim - 2
-    if not field.is_floating_point() or dims not in (1, 2, 3) or field.shape[1] != dims:
-        raise ShapeError(
-            "field must be floating (batch, dims, *space) with 1, 2 or 3 space axes, "
-            f"not {type_and_shape(field)}"
-        )
 
 
 def _own(like: Tensor, space: Sequence[int]) -> list[Tensor]:

@@ -104,8 +104,8 @@ def belief(
     ``−n log r(d)``, where ``r`` is what the displacement leaves unexplained: the loss itself;
     1 − ρ² for a correlation ρ; and for mutual information I with a label of entropy H,
     1 − I / H, or e^(−2 I) without H. And ``n`` is the number of independent pieces of evidence:
-    ``edges / grain^(dims − 1)``, twice that in 1-D and 1.5 times in 3-D. Maps of several samples that share a
-    displacement add up.
+    ``edges / grain^(dims − 1)``, twice that in 1-D and 1.5 times in 3-D. Maps of several samples
+    that share a displacement add up.
 
     Args:
         shifts: maps of :func:`labelmend.alignment.scores.score_shifts`.
@@ -138,9 +138,18 @@ def belief(
     # Where a loss is 0 at every displacement, there is nothing to tell them apart.
     floor = torch.where(most > 0, _FLOOR * most, 1).view(over)
     dims = len(shifts.window)
-    pieces = (_OF_EDGE[dims] * grain ** (1 - dims) * edges).to(value.dtype).view(over)
+    pieces = evidence(edges, dims, grain).to(value.dtype).view(over)
     likely = 0 - pieces * torch.maximum(left, floor).log()
     return Shifts(torch.where(known, likely, -torch.inf), shifts.overlap, shifts.window)
+
+
+def evidence(edges: Tensor, dims: int, grain: float = GRAIN) -> Tensor:
+    """How many independent pieces of evidence an edge is; see :func:`belief`.
+
+    >>> evidence(torch.tensor([40.0]), 2)
+    tensor([4.])
+    """
+    return _OF_EDGE[dims] * grain ** (1 - dims) * edges
 
 
 def _left(value: Tensor, score: str, *, bounded: bool) -> Tensor:
