@@ -295,7 +295,7 @@ def test_settings_know_every_score_that_there_is() -> None:
 
     from labelmend.alignment.placement import GRAIN
     from labelmend.alignment.scores import SCORES
-    from labelmend.config.sections import AlignSettings, FitScore
+    from labelmend.config.alignment import AlignSettings, FitScore
 
     assert set(get_args(FitScore)) == set(SCORES)
     assert AlignSettings().grain == GRAIN

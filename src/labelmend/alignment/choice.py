@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+
+from torch import nn
 
 from labelmend.alignment.aligner import ShiftAligner
 from labelmend.alignment.transform_candidates import Kind
 from labelmend.alignment.transform_search import TransformAligner
+from labelmend.alignment.warp import WarpAligner
 
 _DECISION = ("score", "prior", "confidence", "margin", "near", "grain")
 _RANGES = ("angle", "stretch", "shear")
+_WARP = ("reach", "grid", "diffeomorphic", "moves", "smooth", "bend", "small", "folds", "centred")
 
 
 def shift_aligner(window: int, options: Mapping[str, Any]) -> ShiftAligner:
@@ -36,6 +40,36 @@ def transform_aligner(kind: Kind, window: int, options: Mapping[str, Any]) -> Tr
     5.0
     """
     return TransformAligner(kind, window=window, **_named((*_DECISION, *_RANGES), options))
+
+
+def searcher(kind: str, window: int, options: Mapping[str, Any]) -> ShiftAligner | TransformAligner:
+    """The aligner for shifts, or for more; as :func:`shift_aligner`.
+
+    >>> searcher("shift", 4, {}).window
+    4
+    """
+    if kind == "shift":
+        return shift_aligner(window, options)
+    return transform_aligner(cast("Kind", kind), window, options)
+
+
+def warp_aligner(network: nn.Module, window: int, options: Mapping[str, Any]) -> WarpAligner:
+    """The aligner that bends labels after a search.
+
+    Args:
+        network: what proposes fields.
+        window: of the search.
+        options: of the search, and under ``"warp"`` those of :class:`WarpAligner` by their names,
+            with ``"after"``, the kind of search or ``"none"``.
+
+    >>> warp_aligner(nn.Identity(), 8, {"warp": {"after": "none", "reach": 4.0}}).reach
+    4.0
+    """
+    chosen = options["warp"]
+    after = chosen["after"]
+    first = None if after == "none" else searcher(after, window, options)
+    named = _named(_WARP, chosen) | _named(("margin", "grain"), options)
+    return WarpAligner(network, first=first, **named)
 
 
 def _named(names: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def train(
     allow_bad: int | None = None,
     mix: Flag = False,
     dual: Flag = False,
-    align: Literal["none", "shift", "rigid", "similarity", "affine"] | None = None,
+    align: Literal["none", "shift", "rigid", "similarity", "affine", "warp"] | None = None,
     network: str | None = None,
     quiet: Flag = False,
 ) -> int:

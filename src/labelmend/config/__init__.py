@@ -10,9 +10,9 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
+from labelmend.config.alignment import AlignSettings
 from labelmend.config.presets import PRESETS, preset
 from labelmend.config.sections import (
-    AlignSettings,
     AugmentSettings,
     BatchSettings,
     DualSettings,

@@ -21,9 +21,18 @@ from labelmend.training.dual import (
     pseudo_label,
     without_traces,
 )
-from labelmend.training.objective import Networks, Objective, Parcel, Terms, summed, weighed
+from labelmend.training.objective import (
+    Networks,
+    Objective,
+    Parcel,
+    Terms,
+    bending,
+    summed,
+    weighed,
+)
 from labelmend.training.places import Found, joined
 from labelmend.training.placing import Placed
+from labelmend.training.warping import WARP
 from labelmend.types import Batch
 
 Judge = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -139,16 +148,17 @@ class MixedObjective:
         """The terms of a parcel; gradients flow into every network, through no pseudo-label."""
         half = len(parcel.batch) // 2
         pair = parcel.take(slice(half)), parcel.take(slice(half, None))
-        apart = len(networks) > 1 and not self.both
+        predictors = {name: network for name, network in networks.items() if name != WARP}
+        apart = len(predictors) > 1 and not self.both
         # A network that learns from half of the samples learns twice as much from each.
         factor = 2.0 if apart else 1.0
         rate = self.target.rate(parcel.step)
         mixture = self._mixture(*pair) if rate > 0 else None
         views = []
-        for place, (name, network) in enumerate(networks.items()):
+        for place, name in enumerate(predictors):
             own = pair[place] if apart else parcel
-            unseen = self._unseen(name, network, pair, own) if mixture else ()
-            views.append(self._view(network, own, mixture, unseen))
+            unseen = self._unseen(name, predictors[name], pair, own) if mixture else ()
+            views.append(self._view(name, networks, own, mixture, unseen))
         total = factor * torch.stack([view.total for view in views]).sum()
         told = views if apart else views[:1]
         losses = torch.cat([view.losses for view in told])
@@ -191,16 +201,18 @@ class MixedObjective:
 
     def _view(
         self,
-        network: nn.Module,
+        name: str,
+        networks: Networks,
         own: Parcel,
         mixture: _Mixture | None,
         unseen: tuple[Tensor | None, ...],
     ) -> _View:
         image = own.batch.image
-        logits = network(image if mixture is None else torch.cat([image, mixture.image]))
+        with self.plain.turn(own.step):
+            logits = networks[name](image if mixture is None else torch.cat([image, mixture.image]))
         of_own, of_mixed = logits[: len(image)], logits[len(image) :]
-        losses, placed = self.plain.judge(of_own, own)
-        total = weighed(losses, own.weight, own.scale)
+        losses, placed = self.plain.judge(of_own, own, networks)
+        total = weighed(losses, own.weight, own.scale) + bending(placed, own)
         # Of two halves, those that were not predicted yet are what it has just seen.
         missing = iter(of_own.detach().chunk(max(sum(part is None for part in unseen), 1)))
         predicted = tuple(next(missing) if part is None else part for part in unseen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 
 from labelmend.training.places import Found
 from labelmend.training.placing import Placed, Placing
+from labelmend.training.warping import WARP
 from labelmend.types import Batch, Loss
 from labelmend.weighting.calls import call_with
 
 Networks = Mapping[str, nn.Module]
-"""The networks being trained, by name; ``main`` is the one that is used afterwards."""
+"""The networks being trained, by name: ``main`` is the one that is used afterwards, ``warp`` bends
+labels, all others predict."""
 
 LossesOf = Callable[[Mapping[str, Tensor]], Tensor]
 
@@ -90,14 +93,24 @@ class Objective:
 
     def __call__(self, networks: Networks, parcel: Parcel) -> Terms:
         """The terms of a parcel; gradients flow into the network ``main``."""
-        losses, placed = self.judge(networks["main"](parcel.batch.image), parcel)
-        total = weighed(losses, parcel.weight, parcel.scale)
+        with self.turn(parcel.step):
+            logits = networks["main"](parcel.batch.image)
+        losses, placed = self.judge(logits, parcel, networks)
+        total = weighed(losses, parcel.weight, parcel.scale) + bending(placed, parcel)
         return Terms(total, summed(losses).detach(), placed.meters, placed.found)
 
-    def judge(self, logits: Tensor, parcel: Parcel) -> tuple[Tensor, Placed]:
+    def judge(
+        self, logits: Tensor, parcel: Parcel, networks: Networks | None = None
+    ) -> tuple[Tensor, Placed]:
         """Each sample's loss against its label put in place, shaped as the loss has it."""
-        placed = self._placed(logits, parcel.batch, parcel.step)
-        return self.loss(logits, placed.label, placed.valid), placed
+        warp = (networks or {}).get(WARP)
+        placed = self._placed(logits, parcel.batch, parcel.step, warp)
+        return self.loss(*placed.compared(logits)), placed
+
+    def turn(self, step: int) -> AbstractContextManager[object]:
+        """Where predictors predict: without gradients while it is another network's turn."""
+        learns = self.place is None or self.place.predictor_learns(step)
+        return nullcontext() if learns else torch.no_grad()
 
     def losses_of(self, network: nn.Module, batch: Batch) -> LossesOf:
         """The losses of un-mixed samples as a function of parameters: ``(batch,)``, for g_S.
@@ -118,16 +131,14 @@ class Objective:
         Labels are put in place once, for the network as it is, and stay there whatever the
         parameters. With a loss split by class, each value is flat over samples and classes.
         """
-        placed = batch.label, batch.valid
+        placed = Placed(batch.label, batch.valid, None, {})
         if self.place is not None:
             with torch.no_grad():
-                found = self.place(network(batch.image), batch)
-            placed = found.label, found.valid
+                placed = self.place(network(batch.image), batch)
 
         def judged(params: Mapping[str, Tensor]) -> Tensor:
-            logits = call_with(network, params, batch.image)
-            both = self.loss(logits, *placed), fit(logits, *placed)
-            return torch.cat([values.flatten() for values in both])
+            compared = placed.compared(call_with(network, params, batch.image))
+            return torch.cat([value(*compared).flatten() for value in (self.loss, fit)])
 
         return judged
 
@@ -135,16 +146,24 @@ class Objective:
         """The samples with their labels where they were last found to belong."""
         return batch if self.place is None else self.place.recalled(batch)
 
-    def _placed(self, logits: Tensor, batch: Batch, step: int) -> Placed:
+    def _placed(self, logits: Tensor, batch: Batch, step: int, warp: nn.Module | None) -> Placed:
         """Label and valid after the label was moved to where it belongs."""
         if self.place is None:
             return Placed(batch.label, batch.valid, None, {})
-        return self.place(logits, batch, step)
+        return self.place(logits, batch, step, warp)
 
 
 def weighed(losses: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Σ_k scale_k γ_k ℓ_k, where losses are ``(batch,)`` or by class ``(batch, classes)``."""
     return (scale.to(losses) * summed(weight.to(losses) * losses)).sum()
+
+
+def bending(placed: Placed, parcel: Parcel) -> Tensor:
+    """Σ_k scale_k γ_k c_k of what a network that bends labels learns from; 0 where none does."""
+    if placed.cost is None:
+        return parcel.scale.new_zeros(())
+    weight = parcel.weight if parcel.weight.ndim == 1 else parcel.weight.mean(1)
+    return weighed(placed.cost, weight, parcel.scale)
 
 
 def summed(values: Tensor) -> Tensor:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from labelmend.alignment.aligner import ShiftAligner
+from labelmend.alignment.fields import warp_field
 from labelmend.alignment.placement import edge_length
 from labelmend.alignment.score_maps import Shifts, displacements
 from labelmend.alignment.shifts import shift
 from labelmend.training.places import Found, PlaceTable, is_clear
-from labelmend.types import IN_PLACE, MOVED, Aligner, Batch
+from labelmend.training.warping import Warping
+from labelmend.types import IN_PLACE, MOVED, Aligner, Alignment, Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,24 @@ class Placed:
         valid: likewise.
         found: what is to be remembered; None where nobody looked.
         meters: what is worth knowing, sums and counts as in Terms.
+        cost: ``(batch,)`` what a network that bends labels learns from, if it learns now.
+        carry: ``(batch, dims, *space)`` the field to move the prediction by, if that is bent.
     """
 
     label: Tensor
     valid: Tensor
     found: Found | None
     meters: dict[str, Tensor]
+    cost: Tensor | None = None
+    carry: Tensor | None = None
+
+    def compared(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a loss is given: logits, bent where they are what bends, label and valid."""
+        if self.carry is None:
+            return logits, self.label, self.valid
+        everywhere = torch.ones_like(self.valid)
+        bent, known = warp_field(logits, everywhere, self.carry, mode="linear")
+        return bent, self.label, self.valid & known
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,7 @@ class Placing:
         learns: ``(samples,)`` bool, the labels that may move.
         start: steps before the first label is moved.
         centred: whether the mean displacement of all labels is held at zero.
+        warping: what bends labels after the search; None: nothing does.
     """
 
     search: ShiftAligner | Aligner
@@ -57,21 +72,47 @@ class Placing:
     learns: Tensor
     start: int
     centred: bool
+    warping: Warping | None = None
 
-    def __call__(self, logits: Tensor, batch: Batch, step: int | None = None) -> Placed:
-        """Labels in their places, given logits for their images, without gradients.
+    def __call__(
+        self,
+        logits: Tensor,
+        batch: Batch,
+        step: int | None = None,
+        network: nn.Module | None = None,
+    ) -> Placed:
+        """Labels in their places, given logits for their images; no gradient flows into these.
 
         Args:
             logits: ``(batch, classes, *space)``.
             batch: the samples; those that do not learn stay in place.
             step: training steps taken so far; None looks whatever ``start`` says.
+            network: the network that bends labels, where it may learn.
         """
         if step is not None and step < self.start:
             return Placed(batch.label, batch.valid, None, {})
         logits = logits.detach()
         if isinstance(self.search, ShiftAligner):
-            return self._shifted(self.search, logits, batch)
-        return self._searched(self.search, logits, batch)
+            moved, found, used = self._shifted(self.search, logits, batch)
+        else:
+            moved, found, used = self._searched(self.search, logits, batch)
+        meters = self._meters(found, used, batch)
+        remembered = found.take(self.learns[found.index])
+        placed = Placed(moved.label, moved.valid, remembered, meters)
+        if self.warping is None or (step is not None and step < self.warping.start):
+            return placed
+        teach = step is not None and self.warping.turn(step).warp
+        learns = self.learns[found.index].to(logits.device)
+        bent = self.warping(logits, batch, moved, learns, network if teach else None)
+        label, valid = _only(learns, bent.alignment, moved.label, moved.valid)
+        carry = bent.alignment.carry
+        if carry is not None:
+            carry = torch.where(_over(learns, carry), carry, 0)
+        return Placed(label, valid, remembered, meters | bent.meters, bent.cost, carry)
+
+    def predictor_learns(self, step: int) -> bool:
+        """Whether the network that predicts has its turn."""
+        return self.warping is None or self.warping.turn(step).predictor
 
     def recalled(self, batch: Batch) -> Batch:
         """The samples with their labels where they were last found to belong."""
@@ -87,11 +128,15 @@ class Placing:
 
     # ------------------------------------------------------------------ shifts
 
-    def _shifted(self, search: ShiftAligner, logits: Tensor, batch: Batch) -> Placed:
+    def _shifted(
+        self, search: ShiftAligner, logits: Tensor, batch: Batch
+    ) -> tuple[Alignment, Found, Tensor]:
         found = self._found(search, logits, batch)
         used = self._used(found)
-        label, valid = shift(batch.label, batch.valid, turned(used, batch.pose).to(logits.device))
-        return self._placed(label, valid, found, used, batch)
+        ways = turned(used, batch.pose).to(logits.device)
+        label, valid = shift(batch.label, batch.valid, ways)
+        about = (t.to(logits.device) for t in (found.confidence, found.gain, found.reason))
+        return Alignment(label, valid, ways.float(), *about), found, used
 
     def _found(self, search: ShiftAligner, logits: Tensor, batch: Batch) -> Found:
         """What the network says of every label by itself, or of its group."""
@@ -129,14 +174,12 @@ class Placing:
 
     # ------------------------------------------------------------------ more than shifts
 
-    def _searched(self, search: Aligner, logits: Tensor, batch: Batch) -> Placed:
+    def _searched(
+        self, search: Aligner, logits: Tensor, batch: Batch
+    ) -> tuple[Alignment, Found, Tensor]:
         moved = search(logits, batch.label, batch.valid)
         index = batch.index.cpu()
         learns = self.learns[index]
-        over = learns.to(batch.valid.device).view(-1, *[1] * (batch.valid.ndim - 1))
-        wide = over.unsqueeze(1) if batch.label.ndim > batch.valid.ndim else over
-        label = torch.where(wide, moved.label, batch.label)
-        valid = torch.where(over, moved.valid, batch.valid)
         displacement = turned(moved.displacement.cpu().double(), batch.pose, back=True)
         confidence = moved.confidence.cpu()
         gain = torch.zeros_like(confidence) if moved.gain is None else moved.gain.cpu()
@@ -144,15 +187,10 @@ class Placing:
         reason = torch.where(some, MOVED, IN_PLACE) if moved.reason is None else moved.reason.cpu()
         found = Found(index, displacement, confidence, gain, reason.to(torch.uint8))
         used = torch.where(learns.unsqueeze(1), displacement, 0)
-        return self._placed(label, valid, found, used, batch)
+        label, valid = _only(learns.to(logits.device), moved, batch.label, batch.valid)
+        return replace(moved, label=label, valid=valid), found, used
 
     # ------------------------------------------------------------------ telling
-
-    def _placed(
-        self, label: Tensor, valid: Tensor, found: Found, used: Tensor, batch: Batch
-    ) -> Placed:
-        remembered = found.take(self.learns[found.index])
-        return Placed(label, valid, remembered, self._meters(found, used, batch))
 
     def _meters(self, found: Found, used: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Shares of weak labels that moved and are unclear, how far, and the drift by strong ones.
@@ -206,6 +244,17 @@ def upright(maps: Tensor, window: tuple[int, ...], pose: Tensor | None) -> Tenso
     for axis, size in enumerate(window):
         flat = flat * (2 * size + 1) + own[:, :, axis] + size
     return maps.flatten(1).gather(1, flat).reshape(maps.shape)
+
+
+def _only(which: Tensor, moved: Alignment, label: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """The moved labels of some samples, and the others as they were."""
+    label = torch.where(_over(which, label), moved.label, label)
+    return label, torch.where(_over(which, valid), moved.valid, valid)
+
+
+def _over(which: Tensor, values: Tensor) -> Tensor:
+    """``(batch,)`` with axes of length 1 for all others that values have."""
+    return which.to(values.device).view(-1, *[1] * (values.ndim - 1))
 
 
 def _mean(values: Tensor) -> Tensor:

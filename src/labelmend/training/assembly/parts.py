@@ -34,6 +34,7 @@ from labelmend.training.reweigh import Reweigher
 from labelmend.training.schedule import Timetable, learning_rate_factor
 from labelmend.training.trainer import Feed, Trainer
 from labelmend.training.validation import Validator
+from labelmend.training.warping import WARP, ExplainedAway
 from labelmend.types import Batch, DataSet, DataSpec
 
 DEFAULT_STEPS = 2000
@@ -42,20 +43,22 @@ DEFAULT_STEPS = 2000
 def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
     """A trainer at step 0 for a run folder, from its settings, manifest and facts alone."""
     settings, data, facts = run.settings, run.data, run.facts
-    networks = mixing.networks(settings, network_maker(settings, data.spec, facts))
-    _warn_of_coupling(networks["main"], watcher)
+    predictors = mixing.networks(settings, network_maker(settings, data.spec, facts))
+    bending = placement.networks(settings, data, facts)
+    _warn_of_coupling(predictors["main"], watcher)
     samples = samples_of(settings, data, facts)
     plan = plan_of(settings, data)
     # From the facts: a run goes on as it began, whatever a later version would choose.
     schedule = Schedule(**facts["weighing"]) if "weighing" in facts else None
     timetable = _timetable(settings, plan, schedule)
-    watcher.say(_summary(run, plan, timetable, networks, fabric.device))
-    placing = placement.placing(settings, data, facts, timetable.steps)
+    watcher.say(_summary(run, plan, timetable, predictors, fabric.device))
+    warp = bending.get(WARP)
+    placing = placement.placing(settings, data, facts, timetable.steps, warp)
     if placing is not None:
         for line in placement.told(settings, data, placing):
             watcher.say(line)
     plain = Objective(weighing.loss(settings, data.spec), placing)
-    averages = mixing.averages(settings, networks)
+    averages = mixing.averages(settings, predictors)
     objective = mixing.objective(settings, data.spec, facts, timetable.steps, plain)
     if isinstance(objective, MixedObjective) and averages is not None:
         objective = objective.taught_by(averages.networks, fabric.autocast)
@@ -63,11 +66,11 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
     reweigher = None
     if schedule is not None:
         watcher.say(_weight_summary(schedule, len(plan.weak)))
-        judging = mixing.judging(settings, networks)
+        judging = mixing.judging(settings, predictors)
         reweigher = _weigh(settings, samples, schedule, plain, judging, processes, facts)
     return Trainer(
         fabric,
-        networks,
+        {**predictors, **bending},
         functools.partial(_optimiser, settings),
         objective,
         _feed(settings, samples, plan),
@@ -78,9 +81,9 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
         _journal(settings, run, processes),
         reweigher,
         # The device and number type are known only after Fabric has set the network up.
-        _validator(settings, samples, facts, processes, networks["main"], fabric),
+        _validator(settings, samples, facts, processes, predictors["main"], fabric),
         averages,
-        [IdleWatch()] if len(networks) > 1 else [],
+        [*[IdleWatch()] * (len(predictors) > 1), *[ExplainedAway()] * len(bending)],
         None if placing is None else placing.table,
     )
 
@@ -97,9 +100,9 @@ def rehearse(
     samples_of(settings, data, facts)
     plan = plan_of(settings, data)
     steps = _steps(settings, plan)
-    plain = Objective(
-        weighing.loss(settings, data.spec), placement.placing(settings, data, facts, steps)
-    )
+    warp = placement.networks(settings, data, facts).get(WARP)
+    placing = placement.placing(settings, data, facts, steps, warp)
+    plain = Objective(weighing.loss(settings, data.spec), placing)
     mixing.objective(settings, data.spec, facts, steps, plain)
     plan.check(0, world, settings.batch.accumulate)
     schedule = _schedule(settings, data, plan)

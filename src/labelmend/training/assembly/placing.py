@@ -6,33 +6,65 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from labelmend.alignment.aligner import ShiftAligner
-from labelmend.alignment.choice import shift_aligner, transform_aligner
+from labelmend.alignment.choice import searcher, warp_aligner
 from labelmend.alignment.scores import REGRESSION_SCORES
+from labelmend.alignment.warp import channels_seen
 from labelmend.config import Settings
 from labelmend.errors import SettingsError
-from labelmend.training.assembly.weighing import indices
+from labelmend.networks.field import build_field_network
+from labelmend.training.assembly.weighing import derived, indices
 from labelmend.training.places import PlaceTable
 from labelmend.training.placing import Placing
+from labelmend.training.warping import WARP, Warping
 from labelmend.types import DataSet
 
 WARMUP = 100
 
 
+def moves(settings: Settings, data: DataSet) -> bool:
+    """Whether any label is to move."""
+    chosen = settings.align.transform, settings.batch.strong_share
+    return chosen[0] != "none" and chosen[1] != 1 and bool(indices(data, "weak"))
+
+
+def networks(settings: Settings, data: DataSet, facts: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """The network that bends labels, by its name, where there is to be one."""
+    if settings.align.transform != "warp" or not moves(settings, data):
+        return {}
+    chosen = settings.align.warp
+    classes = data.spec.task == "segmentation"
+    channels = channels_seen(facts["out_channels"], classes=classes)
+    seed = derived(settings.seed, WARP)
+    return {
+        WARP: build_field_network(
+            data.spec.dims, channels, width=chosen.width, depth=chosen.depth, seed=seed
+        )
+    }
+
+
 def placing(
-    settings: Settings, data: DataSet, facts: Mapping[str, Any], steps: int
+    settings: Settings,
+    data: DataSet,
+    facts: Mapping[str, Any],
+    steps: int,
+    network: nn.Module | None = None,
 ) -> Placing | None:
     """What puts labels in place; None where none is to move.
+
+    Args:
+        network: of :func:`networks`, where labels are to be bent.
 
     Raises:
         SettingsError: for a score that cannot compare values, or a window that a patch has no
             room for.
     """
     chosen = settings.align
-    weak = set(indices(data, "weak"))
-    if chosen.transform == "none" or not weak or settings.batch.strong_share == 1:
+    if not moves(settings, data):
         return None
+    weak = set(indices(data, "weak"))
     if data.spec.task == "regression" and chosen.score not in REGRESSION_SCORES:
         raise SettingsError(
             f"align.score = {chosen.score!r} compares classes, and these labels are continuous "
@@ -44,14 +76,19 @@ def placing(
     table = PlaceTable.fresh(
         len(data.samples), data.spec.dims, chosen.keep, _groups(settings, data), window
     )
-    options = chosen.model_dump()
-    search = (
-        shift_aligner(window, options)
-        if chosen.transform == "shift"
-        else transform_aligner(chosen.transform, window, options)
-    )
-    centred = chosen.transform == "shift" and chosen.is_centred(anchored=_anchored(settings, data))
-    return Placing(search, table, learns, start, centred)
+    options = chosen.filled(facts["patch"])
+    centred = chosen.is_centred(anchored=_anchored(settings, data))
+    if network is None:
+        search = searcher(chosen.transform, window, options)
+        return Placing(search, table, learns, start, centred and chosen.transform == "shift")
+    options["warp"]["centred"] = centred
+    aligner = warp_aligner(network, window, options)
+    begin = 2 * start if chosen.warp.start is None else chosen.warp.start
+    epoch = max(1, -(-len(weak) // settings.batch.size))
+    warping = Warping(aligner, max(begin, start), chosen.warp.turns, epoch)
+    first = aligner.searched if aligner.first is None else aligner.first
+    of_shifts = isinstance(first, ShiftAligner)
+    return Placing(first, table, learns, start, centred and of_shifts, warping)
 
 
 def _window(settings: Settings, facts: Mapping[str, Any]) -> int:
@@ -71,12 +108,19 @@ def told(settings: Settings, data: DataSet, placing: Placing) -> list[str]:
     chosen = settings.align
     what = "by one shift of each " + chosen.per if chosen.per != "sample" else "each by itself"
     what = "all by one shift" if chosen.per == "set" else what
+    kind = chosen.warp.after if chosen.transform == "warp" else chosen.transform
     known = placing.search if isinstance(placing.search, ShiftAligner) else None
     far = f" by up to {known.window} positions" if known else ""
     lines = [
-        f"alignment: weak labels move ({chosen.transform}{far}, {what}) from step "
+        f"alignment: weak labels move ({kind}{far}, {what}) from step "
         f"{placing.start}, where the network is sure; strong ones stay"
     ]
+    if placing.warping is not None:
+        reach = placing.warping.aligner.reach
+        lines.append(
+            f"alignment: from step {placing.warping.start} a second network bends them by up to "
+            f"{reach:g} positions more"
+        )
     if not _anchored(settings, data):
         held = "their mean shift is held at zero" if placing.centred else "they may drift"
         lines.append(
