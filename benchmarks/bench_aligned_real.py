@@ -2,11 +2,11 @@
 
 ``ludb``: heart beats, every weak label 100 to 200 ms early or late, borders moved by 10 ms besides.
 ``birdsong``: syllables, every weak song 100 to 300 ms early or late. ``stain``: micrographs, and
-what a made-up stain would show of them as continuous values, shifted by up to 8 positions: what
-virtual staining learns from sections that do not lie exactly on each other. Each is trained on true
-labels, on the shifted ones as they are, and with these put in place; and on the strong labels
-alone. All have the same strong labels, in half of every batch. Figures are of the last checkpoint
-on test groups that nobody trained on.
+what a made-up stain (``stain.py``) shows of them as continuous values, shifted by up to 8
+positions: what virtual staining learns from sections that do not lie exactly on each other. Each is
+trained on true labels, on the shifted ones as they are, and with these put in place; and on the
+strong labels alone. All have the same strong labels, in half of every batch. Figures are of the
+last checkpoint on test groups that nobody trained on.
 
 Run: ``python benchmarks/bench_aligned_real.py DATA WORK`` (DATA holds ludb/, birdsong/, dsb2018/);
 results are kept one by one and not made again.
@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import stain
 
 RESULTS = Path(__file__).parent / "results" / "aligned_real.json"
 SEEDS = (0, 1, 2)
@@ -37,9 +37,8 @@ WAYS: dict[str, dict[str, Any]] = {
 SETS: dict[str, dict[str, Any]] = {
     "ludb": {"steps": 800, "input": {"patch": (1024,)}, "window": 128},
     "birdsong": {"steps": 600, "input": {"patch": (512,), "spectrogram": True}, "window": 100},
-    "stain": {"steps": 600, "input": {"patch": (96, 96)}, "window": 12},
+    "stain": {**stain.SETTINGS, "window": 12},
 }
-JITTER, SIDE, IMAGES = 8, 128, 90
 
 
 def prepare(name: str, source: Path, work: Path, seed: int) -> Path:
@@ -48,50 +47,11 @@ def prepare(name: str, source: Path, work: Path, seed: int) -> Path:
     if out.exists():
         return out
     if name == "stain":
-        return _stained(source / "dsb2018", out, seed)
+        return stain.write(source / "dsb2018", out, seed, "shift")
     script = Path(__file__).with_name(f"prepare_{name}.py")
     command = [sys.executable, str(script), str(source / name), str(out), "--seed", str(seed)]
     subprocess.run([*command, "--gross", "1", "--jitter", "10"], check=True)
     return out
-
-
-def _stained(source: Path, out: Path, seed: int) -> Path:
-    """Micrographs and what a stain that is drawn to dense, textured places would show."""
-    from PIL import Image
-    from scipy.ndimage import gaussian_filter
-
-    rng = np.random.default_rng([seed, 17])
-    rows, made = ["image,label,quality,split,group"], 0
-    for path in rng.permutation(sorted(source.glob("images/*.png"))):
-        image = np.asarray(Image.open(path).convert("L"), float) / 255
-        if min(image.shape) < SIDE + 2 * JITTER or made == IMAGES:
-            continue
-        smooth = gaussian_filter(image, 1.5)
-        texture = np.abs(image - gaussian_filter(image, 3.0))
-        stain = np.sqrt(smooth) + 4 * gaussian_filter(texture, 1.0)
-        row, column = (rng.integers(JITTER, n - SIDE - JITTER + 1) for n in image.shape)
-        quality = "strong" if made % 9 < 3 else "weak"
-        split = "test" if made % 9 < 2 else "train"
-        down, right = rng.integers(-JITTER, JITTER + 1, 2) if quality == "weak" else (0, 0)
-        parts = {
-            f"images/s{made}.npy": image[row : row + SIDE, column : column + SIDE],
-            f"labels/{quality}/s{made}.npy": _cut(stain, row - down, column - right),
-            f"truth/s{made}.npy": _cut(stain, row, column),
-        }
-        for file, array in parts.items():
-            (out / file).parent.mkdir(parents=True, exist_ok=True)
-            np.save(out / file, array.astype(np.float32))
-        rows.append(f"images/s{made}.npy,labels/{quality}/s{made}.npy,{quality},{split},g{made}")
-        made += 1
-    (out / "manifest.csv").write_text("\n".join(rows) + "\n")
-    (out / "data.toml").write_text(
-        'task = "regression"\ndims = 2\nchannels = "none"\nclasses = ["stain"]\n'
-    )
-    return out
-
-
-def _cut(array: np.ndarray, row: int, column: int) -> np.ndarray:
-    return array[row : row + SIDE, column : column + SIDE]
 
 
 def true_labels(data: Path) -> Path:
@@ -131,7 +91,10 @@ def run_one(name: str, way: str, data: Path, work: Path, seed: int) -> dict[str,
     fixed = {"weighting": {"method": "constant", "initial": 1.0}, "seed": seed}
     network = {"network": {"width": 8, "depth": 3}}
     run = fit(data, out, **{**network, **fixed, **chosen, **over})
-    found = evaluate(load(run), "test", tolerance=0).to_json()
+    predictor = load(run)
+    found = evaluate(predictor, "test", tolerance=0).to_json()
+    if name == "stain":
+        found["mean"]["sharpness"] = stain.sharpness(predictor, data)
     last = run.metrics("train")[-1]
     kept = {key: last[key] for key in ("moved", "unclear", "drift_0", "drift_1") if key in last}
     return {"mean": found["mean"], **kept}
