@@ -81,7 +81,7 @@ class WarpAligner:
         bend: weight of its bends.
         small: weight of its size.
         folds: weight of folds.
-        centred: whether the mean displacement of a batch is held at zero.
+        centred: whether fields are to have a mean of zero: to bend, and leave moving to the search.
 
     Raises:
         SettingsError: for an option out of range.
@@ -197,11 +197,11 @@ class WarpAligner:
             flow = self._field(seen, claim, places)
             edges = edge_length(label, valid).to(seen.dtype)
             before, whole = misfit(seen, claim, places)
-            still, moving, there = (
-                (seen, claim, valid) if self.moves == "label" else (claim, seen, places)
-            )
-            moved, sure = warp_field(moving, there, flow, mode="linear")
-            after, _ = misfit(still, moved, sure & places)
+            if self.moves == "label":
+                claim, sure = warp_field(claim, valid, flow, mode="linear")
+            else:
+                seen, sure = warp_field(seen, places, flow, mode="linear")
+            after, _ = misfit(seen, claim, sure & places)
             ratio = (before.clamp(min=_TINY) / after.detach().clamp(min=_TINY)).log()
             pieces = evidence(edges, valid.ndim - 1, self.grain)
             gain = torch.where(whole > 0, pieces * ratio, 0)
@@ -212,16 +212,13 @@ class WarpAligner:
         """What proposals cost: misfit, roughness and size; of strong labels any move does."""
         flow = proposal.field
         size = size_energy(flow, 0.0)
-        moved = mean_displacement(flow)
         rough = self.smooth * gradient_energy(flow) + self.bend * bending_energy(flow)
         total = proposal.after + rough + self.small * size
         if not self.diffeomorphic:
             total = total + self.folds * folding(flow)
-        weak = torch.ones_like(total) if strong is None else (~strong).to(total)
         if self.centred:
-            mean = (weak.unsqueeze(1) * moved).sum(0) / weak.sum().clamp(min=1)
-            total = total + mean.square().sum()
-        return torch.where(weak > 0, total, size)
+            total = total + mean_displacement(flow).square().sum(1)
+        return total if strong is None else torch.where(strong, size, total)
 
     def settled(
         self, proposal: Proposal, found: Alignment, label: Tensor, valid: Tensor
