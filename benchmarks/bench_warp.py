@@ -36,7 +36,7 @@ from displacements import INNER, MARGIN
 
 RESULTS = Path(__file__).parent / "results" / "warp.json"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-TEST, STRONG, WEAK, STEPS = 40, 6, 120, 800
+TEST, STRONG, WEAK, STEPS = 40, 6, 120, 500
 SIDE = planted.SIDE + 2 * MARGIN
 LARGER = 2.5
 SEEDS = (3, 4, 5)

@@ -10,7 +10,7 @@ from torch import nn
 from labelmend.alignment.aligner import ShiftAligner
 from labelmend.alignment.transform_candidates import Kind
 from labelmend.alignment.transform_search import TransformAligner
-from labelmend.alignment.warp import WarpAligner
+from labelmend.alignment.warp import WarpAligner, channels_seen
 
 _DECISION = ("score", "prior", "confidence", "margin", "near", "grain")
 _RANGES = ("angle", "stretch", "shear")
@@ -70,6 +70,27 @@ def warp_aligner(network: nn.Module, window: int, options: Mapping[str, Any]) ->
     first = None if after == "none" else searcher(after, window, options)
     named = _named(_WARP, chosen) | _named(("margin", "grain"), options)
     return WarpAligner(network, first=first, **named)
+
+
+def field_network_options(
+    dims: int, scores: int, options: Mapping[str, Any], *, classes: bool
+) -> dict[str, Any]:
+    """What :func:`labelmend.networks.field.build_field_network` is given, but for a seed.
+
+    Args:
+        dims: number of space axes.
+        scores: what the network that predicts yields at every position: classes, background
+            included, or channels.
+        options: of the field network, ``"width"`` and ``"depth"``; others are left alone.
+        classes: whether labels are classes.
+
+    The trap: training and all that reads its checkpoints must ask here, or parameters do not fit.
+
+    >>> field_network_options(2, 3, {"width": 8, "reach": 4.0}, classes=True)
+    {'dims': 2, 'channels': 5, 'width': 8}
+    """
+    channels = channels_seen(scores, classes=classes)
+    return {"dims": dims, "channels": channels, **_named(("width", "depth"), options)}
 
 
 def _named(names: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Split = Literal["train", "val", "test"]
 Which = Literal["last", "best"]
 Model = Literal["main", "auxiliary", "ensemble"]
-Moves = Literal["shift", "rigid", "similarity", "affine"]
+Moves = Literal["shift", "rigid", "similarity", "affine", "warp"]
 
 
 def evaluate(
@@ -139,8 +139,9 @@ def fix(
         The folder to make; must not exist or be empty. It gets every weak label
         under its own path, and fixed.csv, which says which of them moved.
     align
-        How labels may move: shift, rigid (and turned), similarity (and scaled)
-        or affine; by default as in training, or shift where none moved there.
+        How labels may move: shift, rigid (and turned), similarity (and scaled),
+        affine or, after a training with it, warp (and bent); by default as in
+        training, or shift where none moved there.
     checkpoint
         last or best.
     model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -16,10 +16,11 @@ from labelmend.errors import DataError, NonFiniteError, RunError
 from labelmend.files.readers import load_verified, read_as, read_label
 from labelmend.inference.evaluate import MOST_KEPT
 from labelmend.inference.fixed import Fixed, Fixing
-from labelmend.inference.moved_labels import filler, moved_arrays, target_name, write_moved
+from labelmend.inference.moved_labels import filler, target_name, write_moved
 from labelmend.inference.offsets import Case, main_metric
+from labelmend.inference.places import Place, mean_shift, moved_arrays
 from labelmend.inference.predictor import Predictor
-from labelmend.inference.search import Evidence, Place, Search, Transform, make_search, mean_shift
+from labelmend.inference.search import Evidence, Search, Transform, make_search
 from labelmend.metrics import summarise
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import write_atomically
@@ -49,12 +50,14 @@ def fix(
     Args:
         predictor: from :func:`load`, which also says which of two networks looks.
         out: a folder that does not exist or is empty; it appears when all is written.
-        align: how labels may move; by default as in training, or by shifts.
+        align: how labels may move; by default as in training, or by shifts. ``warp`` also bends
+            them, by the network that training taught to.
 
     Raises:
         RunError: when the folder is not empty, or lies in the data set.
         DataError: when there is no weak label, or a file changed since training.
-        SettingsError: for a transform that does not go with the run's settings.
+        SettingsError: for a transform that does not go with the run's settings, or bending that
+            was not trained.
         StorageError: when the disk refuses; then there is no folder.
 
     Source: seed B ¶33–36; what is not clear stays. The trap: a network that learned from labels
@@ -63,13 +66,13 @@ def fix(
     watcher = watcher or Silent()
     samples = _samples(predictor)
     _check_place(out, Path(predictor.run.data.root))
-    search = make_search(predictor.run, align, predictor.device)
+    search = make_search(predictor.run, align, predictor.device, step=predictor.step)
     looking = _Looking(predictor, search)
     _through(samples, looking.add, watcher)
-    places = looking.places()
+    looking.conclude()
     with _appearing(out) as folder:
         writing = _Writing(predictor, folder, looking)
-        _through(tuple(zip(looking.looks, places, strict=True)), writing.add, watcher)
+        _through(looking.looks, writing.add, watcher)
         records = predictor.run.metrics("train")
         result = Fixing(out, tuple(writing.rows), filler(predictor.spec), records)
         write_atomically(folder / TABLE, result.to_csv().encode("utf-8", "surrogateescape"))
@@ -125,9 +128,7 @@ def open_sample(predictor: Predictor, sample: Sample) -> Opened:
 
 def moved_case(case: Case, place: Place) -> Case:
     """The same prediction, and the label in its place, in positions of the file."""
-    floating = np.issubdtype(case.label.dtype, np.floating)
-    label = case.label if floating else case.label.astype(np.int64)
-    moved, valid = moved_arrays(label, case.valid, place)
+    moved, valid = moved_arrays(case.label, case.valid, place)
     return Case(case.scores, moved, valid, case.spacing)
 
 
@@ -140,12 +141,17 @@ def judged(case: Case, spec: DataSpec) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Look:
-    """What is kept of a label from looking at it until it is written."""
+    """What is kept of a label from looking at it until it is written.
+
+    ``place`` is None where labels move together, and without its field where that must be found
+    ``again``, for there is no room to keep all fields.
+    """
 
     sample: Sample
     grid: Grid
     before: float
     place: Place | None
+    again: bool = False
 
 
 class _Looking:
@@ -155,7 +161,9 @@ class _Looking:
         self.predictor, self.search = predictor, search
         self.looks: list[_Look] = []
         self.cases: dict[str, Case] = {}
-        self._shared: dict[str, Evidence] = {}
+        self._evidence: dict[str, Evidence] = {}
+        self._shared: dict[str, Place] = {}
+        self._offset = np.zeros(predictor.spec.dims)
         self._room = MOST_KEPT
 
     def add(self, sample: Sample) -> None:
@@ -163,14 +171,21 @@ class _Looking:
         opened = open_sample(self.predictor, sample)
         case = opened.case(self.predictor)
         place = self._place(sample, *opened.compared(self.predictor))
-        before = judged(case, self.predictor.spec)
-        self.looks.append(_Look(sample, opened.grid, before, place))
-        if place is not None and not place.moves and not self.search.centred:
-            return  # it is copied, and needs no second look
-        light = case.decided()
-        self._room -= light.size
+        look = _Look(sample, opened.grid, judged(case, self.predictor.spec), place)
+        if place is None or place.moves or self.search.centred:
+            look = self._keep(look, case.decided())
+        self.looks.append(look)  # what stays is copied, and needs no second look
+
+    def _keep(self, look: _Look, case: Case) -> _Look:
+        """Remember the prediction and the field of a label, if there is room."""
+        place = look.place
+        field = None if place is None else place.field
+        self._room -= case.size + (0 if field is None else field.nbytes)
         if self._room >= 0:
-            self.cases[sample.id] = light
+            self.cases[look.sample.id] = case
+        elif place is not None and field is not None:
+            return replace(look, place=place.told(), again=True)
+        return look
 
     def _place(
         self, sample: Sample, seen: np.ndarray, label: np.ndarray, valid: np.ndarray
@@ -178,39 +193,50 @@ class _Looking:
         if self.search.per == "sample":
             return self.search.find(seen, label, valid)
         evidence, whose = self.search.evidence(seen, label, valid), self.search.whose(sample)
-        before = self._shared.get(whose)
-        self._shared[whose] = evidence if before is None else before + evidence
+        before = self._evidence.get(whose)
+        self._evidence[whose] = evidence if before is None else before + evidence
         return None
 
-    def places(self) -> list[Place]:
-        """Where all labels belong, in positions of their files."""
-        shared = {whose: self.search.decide(found) for whose, found in self._shared.items()}
-        found = [look.place or shared[self.search.whose(look.sample)] for look in self.looks]
+    def conclude(self) -> None:
+        """Settle what takes all labels: where groups belong, and the mean that is held."""
+        self._shared = {whose: self.search.decide(one) for whose, one in self._evidence.items()}
         if self.search.centred:
-            offset = mean_shift(found, self.predictor.spec.dims)
-            found = [place.less(offset) for place in found]
-        return [place.in_file(look.grid) for place, look in zip(found, self.looks, strict=True)]
+            found = [self._found(look) for look in self.looks]
+            self._offset = mean_shift(found, self.predictor.spec.dims)
+
+    def _found(self, look: _Look) -> Place:
+        return look.place or self._shared[self.search.whose(look.sample)]
+
+    def place(self, look: _Look) -> Place:
+        """Where a label belongs, in positions of its file, after :meth:`conclude`."""
+        found = self._found(look)
+        if look.again:
+            opened = open_sample(self.predictor, look.sample)
+            self.cases[look.sample.id] = opened.case(self.predictor).decided()
+            found = self.search.find(*opened.compared(self.predictor))
+        if self.search.centred:
+            found = found.less(self._offset)
+        return found.in_file(look.grid)
 
 
 class _Writing:
     """Writes one label after the other, and judges those that moved."""
 
     def __init__(self, predictor: Predictor, folder: Path, looking: _Looking) -> None:
-        self.predictor, self.folder, self.cases = predictor, folder, looking.cases
+        self.predictor, self.folder, self.looking = predictor, folder, looking
         self.rows: list[Fixed] = []
 
-    def add(self, found: tuple[_Look, Place]) -> None:
+    def add(self, look: _Look) -> None:
         """Write a label."""
-        look, place = found
+        place = self.looking.place(look)
         sample, spec = look.sample, self.predictor.spec
         source = Path(self.predictor.run.data.root) / sample.label
         content = load_verified(source, sample.label_sha256)
         written, after, unknown = sample.label, look.before, 0
         if place.moves:
             written = target_name(sample.label, content, spec)
-            case = self.cases.pop(sample.id, None) or self._case(sample)
-            moved = moved_case(case, place)
-            after = judged(moved, spec)
+            case = self.looking.cases.pop(sample.id, None) or self._case(sample)
+            after = judged(moved_case(case, place), spec)
         target = _inside(self.folder, written)
         with keeping("the labels", self.folder, len(content)):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -219,8 +245,8 @@ class _Writing:
             unknown = write_moved(target, source, content, place, spec, raster)
         else:
             write_atomically(target, content)
-        metric = "psnr" if spec.task == "regression" else "dice"
-        self.rows.append(Fixed(sample, written, place, metric, look.before, after, unknown))
+        metric, told = "psnr" if spec.task == "regression" else "dice", place.told()
+        self.rows.append(Fixed(sample, written, told, metric, look.before, after, unknown))
 
     def _case(self, sample: Sample) -> Case:
         return open_sample(self.predictor, sample).case(self.predictor)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from labelmend.inference.offsets import place
-from labelmend.inference.search import Place
+from labelmend.inference.places import Place
 from labelmend.types import EMPTY, FLAT, IN_PLACE, REASONS, Sample
 
 FIRST = 5
@@ -34,7 +34,7 @@ class Fixed:
     Attributes:
         sample: the label, with its image.
         written: its path in the new folder.
-        place: where it belongs, in positions of the file.
+        place: where it belongs, in positions of the file; without the field of what is bent.
         metric: ``dice``, or ``psnr`` in regression.
         before: that figure of the prediction against the label as it was; NaN where there is none.
         after: against the moved label, where that is known.
@@ -63,8 +63,8 @@ class Fixed:
         said = self.place.reason in (EMPTY, FLAT, IN_PLACE)
         return (3, fit) if said else (1, fit)
 
-    def cells(self, turned: bool) -> dict[str, object]:
-        """A line of the table; numbers as a spreadsheet reads them."""
+    def cells(self, *, turned: bool, bent: bool) -> dict[str, object]:
+        """A line of the table, with columns of what any turned or bent, as a spreadsheet reads."""
         found, moves = self.place, self.place.moves
         axes = {f"displacement_{n}": _number(v) for n, v in enumerate(found.displacement.tolist())}
         about = ("label", "image", "split", "group", "annotator")
@@ -72,6 +72,8 @@ class Fixed:
         if turned:
             angle, scale = angle_and_scale(found.matrix)
             more = {"angle": _number(angle), "scale": _number(scale)}
+        if bent:
+            more["bent_by"] = _number(found.bent_by)
         return {
             **{name: getattr(self.sample, name) for name in about},
             "written": self.written,
@@ -93,6 +95,7 @@ class Fixed:
             return f"{self.written}: {REASONS[self.place.reason]}, {figures}"
         by = place(np.round(self.place.displacement).astype(int).tolist())
         by += " and turned or stretched" * (self.place.matrix is not None)
+        by += f" and bent by {self.place.bent_by:.1f}" * (self.place.bent_by > 0)
         sure = f"{math.floor(100 * self.place.confidence)} % sure"
         return f"{self.written}: moved by {by}, {sure}, {figures} → {_shown(self.after)}"
 
@@ -125,7 +128,8 @@ class Fixing:
     def to_csv(self) -> str:
         """A line per label, those to look at first at the top."""
         turned = any(row.place.matrix is not None for row in self.rows)
-        lines = [row.cells(turned) for row in self.first()]
+        bent = any(row.place.bent_by > 0 for row in self.rows)
+        lines = [row.cells(turned=turned, bent=bent) for row in self.first()]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
         writer.writeheader()
@@ -213,7 +217,11 @@ def _how_far(moved: Sequence[Fixed]) -> str:
     far = [float(np.linalg.norm(row.place.displacement)) for row in moved]
     middle = f"{statistics.median(far):.3g}"
     many = f"{middle} position{'s' * (middle != '1')}"
-    return f", by {many} in the median and {max(far):.3g} at most"
+    text = f", by {many} in the median and {max(far):.3g} at most"
+    bent = [row.place.bent_by for row in moved if row.place.bent_by > 0]
+    if bent:
+        text += f"; {len(bent)} of them bent, by {statistics.median(bent):.3g} in the median"
+    return text
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,48 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import ndimage
-from torch import Tensor
 
-from labelmend.alignment.affine import warp_affine
-from labelmend.alignment.shifts import shift
 from labelmend.errors import DataError
 from labelmend.files.formats import split_name
 from labelmend.files.readers import decode_label, read_label, write_label
 from labelmend.files.values import distinct
 from labelmend.inference.files import written_suffix
-from labelmend.inference.search import Place
+from labelmend.inference.places import Place, moved_arrays
 from labelmend.labels.events import IGNORE, Event
 from labelmend.runs import write_atomically
 from labelmend.types import DataSpec, Raster
-
-
-def moved_arrays(
-    label: np.ndarray, valid: np.ndarray, place: Place
-) -> tuple[np.ndarray, np.ndarray]:
-    """A label and where it is known, moved: whole numbers by the nearest position, others linearly.
-
-    Args:
-        label: ``(*space)`` int64, or ``(channels, *space)`` float.
-        valid: ``(*space)`` bool.
-        place: in positions of the label.
-
-    >>> moved_arrays(np.array([7, 8]), np.array([True, True]), Place(np.array([1.0]), 1, 9, 1))
-    (array([0, 7]), array([False,  True]))
-    """
-    given = torch.from_numpy(label)[None], torch.from_numpy(valid)[None]
-    there: tuple[Tensor, Tensor]
-    if place.matrix is None:
-        there = shift(*given, torch.from_numpy(place.displacement).round().long()[None])
-    else:
-        there = warp_affine(*given, torch.from_numpy(place.matrix)[None])
-    return there[0][0].numpy(), there[1][0].numpy()
 
 
 def target_name(name: str, content: bytes, spec: DataSpec) -> str:
@@ -147,16 +121,13 @@ def _moved_events(
     events: Sequence[Event], place: Place, size: int, spacing: float, classes: Sequence[str]
 ) -> tuple[list[Event], int]:
     """Events of a recording of ``size`` positions, moved, and how many positions are unknown."""
-    scale = 1.0 if place.matrix is None else float(place.matrix[0, 0])
-    # Events begin and end between positions, which are counted at their centres.
-    shift = (
-        float(np.round(place.displacement[0]))
-        if place.matrix is None
-        else float(place.matrix[0, 1]) + 0.5 - 0.5 * scale
-    )
-    low, high = max(shift, 0.0), min(size * scale + shift, float(size))
+    go = _course(place, spacing)
+    low, high = max(go(0.0) / spacing, 0.0), min(go(size * spacing) / spacing, float(size))
     gone = [(0.0, low), (high, float(size))]
-    moved = [_cut(event, scale, shift * spacing, size * spacing) for event in events]
+    moved = [
+        Event(max(go(event.onset), 0.0), min(go(event.offset), size * spacing), event.name)
+        for event in events
+    ]
     kept = [event for event in moved if _long(event, spacing)]
     unknown = [(a, b) for a, b in gone if round(b) > round(a)]
     if IGNORE not in classes:
@@ -166,9 +137,35 @@ def _moved_events(
     )
 
 
-def _cut(event: Event, scale: float, shift: float, end: float) -> Event:
-    onset, offset = (scale * time + shift for time in (event.onset, event.offset))
-    return Event(max(onset, 0.0), min(offset, end), event.name)
+def _course(place: Place, spacing: float) -> Callable[[float], float]:
+    """Where every time of a recording goes, in seconds."""
+    if place.field is not None:
+        return _bent_course(place.total()[0].astype(np.float64), spacing)
+    scale = 1.0 if place.matrix is None else float(place.matrix[0, 0])
+    # Events begin and end between positions, which are counted at their centres.
+    shift = (
+        float(np.round(place.displacement[0]))
+        if place.matrix is None
+        else float(place.matrix[0, 1]) + 0.5 - 0.5 * scale
+    )
+    return lambda time: scale * time + shift * spacing
+
+
+def _bent_course(field: np.ndarray, spacing: float) -> Callable[[float], float]:
+    """Likewise, of one that is bent by a backward field ``(size,)``; beyond it its ends go on."""
+    there = np.arange(len(field))
+    # What folds has no way there; time stands still in it instead.
+    from_ = np.maximum.accumulate(there - field)
+
+    def go(time: float) -> float:
+        position = time / spacing - 0.5
+        if position <= from_[0]:
+            return time + float(field[0]) * spacing
+        if position >= from_[-1]:
+            return time + float(there[-1] - from_[-1]) * spacing
+        return (float(np.interp(position, from_, there)) + 0.5) * spacing
+
+    return go
 
 
 def _long(event: Event, spacing: float) -> bool:

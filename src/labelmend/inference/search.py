@@ -2,86 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from labelmend.alignment.aligner import ShiftAligner
-from labelmend.alignment.choice import shift_aligner, transform_aligner
+from labelmend.alignment.choice import (
+    field_network_options,
+    shift_aligner,
+    transform_aligner,
+    warp_aligner,
+)
 from labelmend.alignment.correlation import Places
 from labelmend.alignment.placement import edge_length
 from labelmend.alignment.score_maps import Shifts, added
 from labelmend.alignment.scores import REGRESSION_SCORES
+from labelmend.alignment.transform_candidates import Kind
 from labelmend.alignment.transform_search import TransformAligner
-from labelmend.data.grid import Grid
+from labelmend.alignment.warp import WarpAligner
 from labelmend.data.patches import regions
-from labelmend.errors import SettingsError, unknown
+from labelmend.errors import RunError, SettingsError, unknown
 from labelmend.inference.offsets import part_of
+from labelmend.inference.places import Place, moved_arrays
+from labelmend.networks.field import build_field_network
 from labelmend.runs import Run
-from labelmend.types import CLEAR, IN_PLACE, MOVED, PARTLY, Sample
+from labelmend.types import IN_PLACE, Sample
 
-Transform = Literal["shift", "rigid", "similarity", "affine"]
+Transform = Literal["shift", "rigid", "similarity", "affine", "warp"]
 """How a label may move."""
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Place:
-    """Where one label belongs.
-
-    Attributes:
-        displacement: ``(dims,)`` float64, in positions; of the centre of a label that also turns.
-        confidence: as in :class:`labelmend.types.Alignment`.
-        gain: likewise, in nats.
-        reason: likewise.
-        matrix: ``(dims, dims + 1)`` float64, from positions of the label to where they go, of a
-            label that does more than shift.
-    """
-
-    displacement: np.ndarray
-    confidence: float
-    gain: float
-    reason: int
-    matrix: np.ndarray | None = None
-
-    @property
-    def moves(self) -> bool:
-        """Whether the label goes anywhere."""
-        return self.matrix is not None or bool(self.displacement.any())
-
-    @property
-    def clear(self) -> bool:
-        """Whether its place is known, along some directions at least."""
-        return self.reason in CLEAR
-
-    def less(self, offset: np.ndarray) -> Place:
-        """Moved by so much less, for all labels together are to stay where they are."""
-        if not self.clear or self.matrix is not None:
-            return self
-        displacement = np.round(self.displacement - offset)
-        reason = self.reason if self.reason == PARTLY else MOVED if displacement.any() else IN_PLACE
-        return replace(self, displacement=displacement, reason=reason)
-
-    def in_file(self, grid: Grid) -> Place:
-        """The same in positions of the file, from positions of the grid that a network sees.
-
-        What only shifts does so by whole positions of the file.
-
-        >>> grid = Grid((8,), (4,), (0.5,), (2.0,))
-        >>> Place(np.array([3.0]), 1.0, 9.0, MOVED).in_file(grid).displacement
-        array([6.])
-        """
-        step, origin = np.array(grid.step), np.array(grid.origin)
-        displacement = self.displacement * step
-        if self.matrix is None:
-            return replace(self, displacement=np.round(displacement) + 0.0)
-        turn = step[:, None] * self.matrix[:, :-1] / step
-        shift = origin + step * self.matrix[:, -1] - turn @ origin
-        matrix = np.concatenate([turn, shift[:, None]], 1)
-        return replace(self, displacement=displacement, matrix=matrix)
+WARP = "warp"
+"""The name of a checkpoint's parameters of the network that bends labels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +69,7 @@ class Search:
         per: what moves as one: ``sample``, ``annotator``, ``group`` or ``set``.
         centred: whether the mean shift of all labels is held at zero.
         device: where it computes.
+        bends: what bends labels after they were put in place as a whole, if anything does.
     """
 
     shifts: ShiftAligner
@@ -121,6 +77,7 @@ class Search:
     per: str
     centred: bool
     device: torch.device
+    bends: WarpAligner | None = None
 
     def whose(self, sample: Sample) -> str:
         """The name of what a sample moves together with."""
@@ -157,6 +114,16 @@ class Search:
 
     def find(self, seen: np.ndarray, label: np.ndarray, valid: np.ndarray) -> Place:
         """Where a label by itself belongs; shapes as for :meth:`evidence`."""
+        whole = self._whole(seen, label, valid)
+        if self.bends is None:
+            return whole
+        there = moved_arrays(label, valid, whole)
+        return _bent(self.bends, whole, self._given(seen, *there, ()))
+
+    def _whole(self, seen: np.ndarray, label: np.ndarray, valid: np.ndarray) -> Place:
+        """Where a label belongs that is not bent."""
+        if self.bends is not None and self.bends.first is None:
+            return Place(np.zeros(valid.ndim), 0.0, 0.0, IN_PLACE)
         if self.turns is None:
             return self.decide(self.evidence(seen, label, valid))
         found = self.turns.find(*self._given(seen, label, valid, ()))
@@ -178,17 +145,28 @@ class Search:
         )
 
 
-def make_search(run: Run, transform: Transform | None, device: torch.device) -> Search:
+def make_search(
+    run: Run, transform: Transform | None, device: torch.device, *, step: int | None = None
+) -> Search:
     """The search of a run's settings, or with another transform; a shift where it has none.
 
+    Args:
+        run: the run.
+        transform: how labels may move; None: as in training.
+        device: where to compute.
+        step: of the checkpoint that holds the network that bends labels; by default the last.
+
     Raises:
-        SettingsError: for an unknown transform, one that groups of labels cannot share, or a score
-            that these labels cannot have.
+        SettingsError: for an unknown transform, one that groups of labels cannot share, a score
+            that these labels cannot have, or bending that was not trained.
+        RunError: when the checkpoint holds another network.
     """
     chosen = run.settings.align
     if transform is not None and transform not in get_args(Transform):
         raise unknown("transform", transform, get_args(Transform))
     kind = transform or ("shift" if chosen.transform == "none" else chosen.transform)
+    if kind == "warp" and chosen.transform != "warp":
+        raise _untrained(run)
     if kind != "shift" and chosen.per != "sample":
         raise SettingsError(
             f"{run.path}: align.per = {chosen.per!r} moves many labels by one shift, and "
@@ -199,23 +177,61 @@ def make_search(run: Run, transform: Transform | None, device: torch.device) -> 
             f"{run.path}: align.score = {chosen.score!r} compares classes, and these labels are "
             "continuous values; train with another score"
         )
-    options, window = chosen.model_dump(), chosen.window_in(run.facts["patch"])
+    options, window = chosen.filled(run.facts["patch"]), chosen.window_in(run.facts["patch"])
+    bends = _bending(run, options, device, step) if kind == "warp" else None
+    first = kind if kind != "warp" else chosen.warp.after
     shifts = shift_aligner(window, options)
-    if kind == "shift":
-        centred = chosen.is_centred(anchored=_anchored(run))
-        return Search(shifts, None, chosen.per, centred, device)
-    return Search(shifts, transform_aligner(kind, window, options), "sample", False, device)
+    if first in ("none", "shift"):
+        centred = first == "shift" and chosen.is_centred(anchored=_anchored(run))
+        return Search(shifts, None, chosen.per, centred, device, bends)
+    turns = transform_aligner(cast("Kind", first), window, options)
+    return Search(shifts, turns, "sample", False, device, bends)
 
 
-def mean_shift(places: Sequence[Place], dims: int) -> np.ndarray:
-    """The mean displacement ``(dims,)`` of those labels whose place is clear.
+def _bending(
+    run: Run, options: Mapping[str, Any], device: torch.device, step: int | None
+) -> WarpAligner:
+    """What bends labels, with the parameters of a checkpoint.
 
-    >>> clear, unsure = Place(np.array([2.0]), 1, 9, MOVED), Place(np.array([0.0]), 0, 0, 3)
-    >>> mean_shift([clear, unsure], 1)
-    array([2.])
+    It is the label that is bent, whatever was in training: a network that says how predictions
+    flow to labels says how labels flow to predictions, the other way round.
     """
-    known = [place.displacement for place in places if place.clear]
-    return np.mean(known, axis=0) if known else np.zeros(dims)
+    saved = run.load("last" if step is None else step)
+    if WARP not in saved.tensors:
+        raise _untrained(run)
+    spec = run.data.spec
+    classes = spec.task == "segmentation"
+    given = field_network_options(
+        spec.dims, run.facts["out_channels"], options["warp"], classes=classes
+    )
+    network = build_field_network(**given, seed=0)  # every parameter is replaced
+    try:
+        network.load_state_dict(dict(saved.tensors[WARP]))
+    except RuntimeError as error:
+        raise RunError(
+            f"{run.path}, step {saved.step}: the checkpoint is not one of the network that bends "
+            "labels as it is now; use the code that it was trained with"
+        ) from error
+    aligner = warp_aligner(network.to(device).eval(), options["window"], options)
+    return replace(aligner, moves="label")
+
+
+def _untrained(run: Run) -> SettingsError:
+    return SettingsError(
+        f"{run.path} trained no network that bends labels, and --align warp is done by one; take "
+        "--align affine, or train with --align warp"
+    )
+
+
+@torch.no_grad()
+def _bent(aligner: WarpAligner, place: Place, given: tuple[Tensor, Tensor, Tensor]) -> Place:
+    """The place with the field that a network proposes there, if that explains clearly more."""
+    proposal = aligner.propose(*given)
+    gain = float(proposal.gain[0])
+    if not (gain >= aligner.margin and gain > 0):
+        return place
+    sure = float(torch.sigmoid(proposal.gain[0]))
+    return place.bent(proposal.field[0].float().cpu().numpy(), sure, gain)
 
 
 def _anchored(run: Run) -> bool:

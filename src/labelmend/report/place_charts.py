@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +14,7 @@ from labelmend.inference.fixed import DRIFT
 from labelmend.report.canvas import HELD, INK, MUTED, STRONG, STYLE, THIN, WEAK, to_svg
 from labelmend.report.charts import smoothed
 from labelmend.report.markup import Html
-from labelmend.report.places import PlaceRow, Placings
+from labelmend.report.places import Bending, PlaceRow, Placings
 
 _COLOURS = (STRONG, WEAK, HELD)
 
@@ -143,3 +143,51 @@ def draw_shares(found: Placings) -> Html:
         axes.set_title("weak labels of a step")
         axes.set_xlabel("step")
         return to_svg(figure, "shares")
+
+
+def draw_removed(found: Bending, most: Mapping[str, float]) -> Html:
+    """Which share of what labels and predictions differ by bending explains, and what is too much.
+
+    ``most`` are the shares above which it explains everything away, by their names in ``found``.
+    """
+    curves = {"weak": (found.removed, WEAK), "strong": (found.removed_strong, STRONG)}
+    limits = {"weak": most["removed"], "strong": most["removed_strong"]}
+    low = 0.0
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.8, 2.8), layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(0, color=MUTED, linewidth=1)
+        for name, (one, colour) in curves.items():
+            if len(one):
+                steps, smooth = smoothed(one)
+                low = min(low, float(smooth.min()))
+                axes.plot(one.steps, one.values, color=colour, alpha=0.2, linewidth=0.8)
+                axes.plot(steps, smooth, color=colour, linewidth=2.2, label=name)
+                axes.axhline(limits[name], color=colour, linewidth=1, linestyle=(0, (4, 3)))
+        axes.set_ylim(low - 0.03, 1.03)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        axes.legend(
+            frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, borderaxespad=0
+        )
+        axes.set_title("explained by bending")
+        axes.set_xlabel("step")
+        return to_svg(figure, "removed")
+
+
+def draw_bent(found: Bending) -> Html:
+    """How far fields of weak labels move about their means, over the share of labels bent."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.8, 2.8), layout="constrained")
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        for axes, one in ((top, found.bent_by), (bottom, found.bent)):
+            axes.plot(one.steps, one.values, color=WEAK, alpha=0.2, linewidth=0.8)
+            axes.plot(*smoothed(one), color=WEAK, linewidth=2.2)
+        top.set_ylim(bottom=0)
+        top.set_ylabel("positions")
+        top.set_title("how far fields bend weak labels")
+        bottom.set_ylim(-0.05, 1.05)
+        bottom.set_yticks([0, 1])
+        bottom.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        bottom.set_title("weak labels bent", color=MUTED, fontsize=10)
+        bottom.set_xlabel("step")
+        return to_svg(figure, "bent")

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelmend.inference.fix import Opened
-from labelmend.inference.moved_labels import moved_arrays
-from labelmend.inference.search import Place
+from labelmend.inference.places import Place, moved_arrays
 from labelmend.report.markup import Html, element, join
 from labelmend.report.pictures import (
     Painter,
@@ -53,9 +52,7 @@ class Example:
     @property
     def after(self) -> Loaded:
         """The sample with its label in its place."""
-        label = self.opened.label
-        label = label if label.dtype.kind == "f" else label.astype(np.int64)
-        moved, valid = moved_arrays(label, self.opened.valid, self.place)
+        moved, valid = moved_arrays(self.opened.label, self.opened.valid, self.place)
         return Loaded(self.opened.raster, moved, valid)
 
 
@@ -210,7 +207,7 @@ def draw_quiver(
     scale = width / pixels.shape[1]
     longest = max((float(np.hypot(*one.displacement)) for one in arrows), default=0.0)
     larger = float(np.clip(0.85 * size / longest, 1.0, 20.0)) if longest else 1.0
-    marks = [_arrow(one, scale, larger, size) for one in arrows]
+    marks = [make_arrow(one, scale, larger, size) for one in arrows]
     picture = element("img", src=address, alt=alt, width=width, height=height, loading="lazy")
     over = element(
         "svg", *marks, viewBox=f"0 0 {width} {height}", class_="layers quiver", aria_hidden="true"
@@ -219,7 +216,11 @@ def draw_quiver(
     return element("div", picture, over, class_="picture", style=style), larger
 
 
-def _arrow(one: Arrow, scale: float, larger: float, size: float) -> Html:
+def make_arrow(one: Arrow, scale: float, larger: float, size: float) -> Html:
+    """One arrow, its middle at the patch's centre, ``larger`` times as long as it is.
+
+    ``scale`` is that of the picture to positions, and ``size`` that of a patch in positions.
+    """
     y, x = (scale * c for c in one.centre)
     down, right = (scale * larger * d for d in one.displacement)
     length = float(np.hypot(down, right))

@@ -11,8 +11,9 @@ import numpy as np
 from labelmend.errors import LabelmendError
 from labelmend.inference.fix import Opened, open_sample
 from labelmend.inference.fixed import DRIFT
+from labelmend.inference.places import Place, mean_shift
 from labelmend.inference.predictor import Predictor, load
-from labelmend.inference.search import Place, Search, make_search
+from labelmend.inference.search import Search, make_search
 from labelmend.report.legend import is_paired, make_key, make_legend
 from labelmend.report.markup import Child, Html, element, join
 from labelmend.report.phrases import count, were
@@ -27,6 +28,7 @@ from labelmend.report.place_pictures import Example, draw_example
 from labelmend.report.place_quiver import make_quiver
 from labelmend.report.places import PlaceRow, Placings
 from labelmend.report.sections import chart, say
+from labelmend.report.warp_section import make_bending, make_bends
 from labelmend.runs import Run
 from labelmend.types import IN_PLACE, MOVED, PARTLY, REASONS
 
@@ -43,22 +45,32 @@ def make_places(
     if not found.rows:
         begins = "" if found.start is None else f": that begins at step {found.start:,}"
         return [say(f"No weak label has been looked at yet{begins}.")]
-    drawn = [_displacements(found), *_drift(found), *_shares(found)]
-    parts = [
-        element("p", in_words(found)),
-        warn_of_drift(found),
-        element("div", *drawn, class_="charts"),
-    ]
+    bending, parts = found.bending, [element("p", in_words(found))]
+    searched = bending is None or bending.after != "none"
+    if searched:
+        drawn = [_displacements(found), *_drift(found), *_shares(found)]
+        parts += [warn_of_drift(found), element("div", *drawn, class_="charts")]
+    parts += [] if bending is None else make_bending(bending)
     try:
         predictor = load(run, network=network)
-        search = make_search(run, None, predictor.device)
+        search = make_search(run, None, predictor.device, step=predictor.step)
     except LabelmendError as error:
         tell(f"labels put in place cannot be shown: {error}")
-        parts.append(say(f"They cannot be shown: {error}", "warning"))
-    else:
+        return [*parts, say(f"They cannot be shown: {error}", "warning")]
+    offset = offset_of(search, found.rows)
+    if bending is not None:
+        parts += make_bends(predictor, search, offset, painter, tell)
+    if searched:
         parts += [_examples(predictor, search, found, painter, tell)]
         parts += _quiver(predictor, search, tell)
-    return [part for part in parts if part is not None]
+    return parts
+
+
+def offset_of(search: Search, rows: Sequence[PlaceRow]) -> np.ndarray | None:
+    """By how much less than was found all labels move, where their mean is held at zero."""
+    if not search.centred:
+        return None
+    return mean_shift([_found(row) for row in rows], len(rows[0].displacement))
 
 
 # ---------------------------------------------------------------------- words
@@ -69,7 +81,17 @@ def in_words(found: Placings) -> str:
     rows = found.rows
     moved = [row for row in rows if row.moves]
     unclear = sum(not row.clear for row in rows)
+    ending = (
+        "Labels move for training only, their files stay as they are; labelmend fix RUN --out DIR "
+        "writes moved ones as new files."
+    )
+    if found.bending is not None and found.bending.after == "none":
+        looked = count(len(rows), "weak label")
+        return (
+            f"Training looked at {looked}; nothing moves them as a whole, they are bent. {ending}"
+        )
     text = f"Of {count(len(rows), 'weak label')} that training looked at, {len(moved)} moved"
+    text += "" if found.bending is None else " as a whole"
     if moved:
         far = [row.far for row in moved]
         text += f", by {statistics.median(far):.1f} positions in the median, {max(far):.1f} at most"
@@ -80,10 +102,7 @@ def in_words(found: Placings) -> str:
     if found.per != "sample":
         whose = "all labels share" if found.per == "set" else f"labels of one {found.per} share"
         text += f"By the settings {whose} a displacement. "
-    return text + (
-        "Labels move for training only, their files stay as they are; labelmend fix RUN --out DIR "
-        "writes moved ones as new files."
-    )
+    return text + ending
 
 
 def warn_of_drift(found: Placings) -> Html:
@@ -177,10 +196,13 @@ def choose(rows: Sequence[PlaceRow]) -> list[tuple[str, PlaceRow]]:
     return list(once.values())
 
 
-def make_example(predictor: Predictor, search: Search, row: PlaceRow) -> Example:
+def make_example(
+    predictor: Predictor, search: Search, row: PlaceRow, offset: np.ndarray | None = None
+) -> Example:
     """One label put in place, as the network sees its whole image now.
 
-    A label that moves together with others goes where training last had it.
+    A label that moves together with others goes where training last had it. ``offset`` is taken
+    off, where the mean of all labels is held at zero.
 
     Raises:
         LabelmendError: when a file changed or cannot be predicted.
@@ -192,16 +214,16 @@ def make_example(predictor: Predictor, search: Search, row: PlaceRow) -> Example
     fit = np.where(np.isfinite(fit), fit, fit[np.isfinite(fit)].min(initial=0.0))
     best = np.unravel_index(int(fit.argmax()), fit.shape)
     peak = tuple(int(b) - (n - 1) // 2 for b, n in zip(best, fit.shape, strict=True))
-    if search.per == "sample" and not search.centred:
-        place = search.find(*compared)
-    else:
-        place = _remembered(row)
+    alone = search.per == "sample" and (search.bends is not None or not search.centred)
+    place = search.find(*compared) if alone else _found(row)
+    place = place if offset is None else place.less(offset)
     prediction = predictor.decide(opened.case(predictor).scores)
     return Example(opened, prediction, place.in_file(opened.grid), fit, peak)
 
 
-def _remembered(row: PlaceRow) -> Place:
-    displacement = np.round(np.array(row.displacement))
+def _found(row: PlaceRow) -> Place:
+    """Where training last had a label, but for what is held at zero."""
+    displacement = np.array(row.displacement)
     return Place(displacement, row.confidence, 0.0, REASONS.index(row.reason))
 
 
@@ -209,7 +231,11 @@ def _examples(
     predictor: Predictor, search: Search, found: Placings, painter: Painter, tell: Say
 ) -> Html:
     spec = painter.spec
-    tiles = [_tile(predictor, search, painter, why, row, tell) for why, row in choose(found.rows)]
+    offset = offset_of(search, found.rows)
+    tiles = [
+        _tile(painter, why, row, lambda row: make_example(predictor, search, row, offset), tell)
+        for why, row in choose(found.rows)
+    ]
     wide = spec.dims == 1
     style = "tiles mixed" + " wide" * wide + " paired" * is_paired(spec)
     text = (
@@ -232,13 +258,13 @@ def _examples(
 
 
 def _tile(
-    predictor: Predictor, search: Search, painter: Painter, why: str, row: PlaceRow, tell: Say
+    painter: Painter, why: str, row: PlaceRow, make: Callable[[PlaceRow], Example], tell: Say
 ) -> Html:
     sample, details = row.sample, []
     picture: Html
     head: list[Child] = [element("b", why)]
     try:
-        example = make_example(predictor, search, row)
+        example = make(row)
         picture, note = draw_example(painter, example, f"{sample.image} and {sample.label}")
         head = [element("b", _where(example.place)), element("span", why, class_="badge")]
         details = [_why(example.place), _unknown(example.opened, example), note]
@@ -260,9 +286,12 @@ def _where(place: Place) -> str:
     if not place.moves:
         return "stays" if place.clear else "stays: unclear"
     dims = len(place.displacement)
-    by = [f"{v:+.3g} {axis_name(a, dims)}" for a, v in enumerate(place.displacement) if v]
+    far = enumerate(place.displacement.round(1) if place.bent_by else place.displacement)
+    by = [f"{v:+.3g} {axis_name(axis, dims)}" for axis, v in far if v]
     text = "moves by " + ", ".join(by) if by else "moves"
-    return text.replace("-", "−") + (" and turns or stretches" if place.matrix is not None else "")
+    text += " and turns or stretches" * (place.matrix is not None)
+    text += f" and is bent by {place.bent_by:.1f}" * (place.bent_by > 0)
+    return text.replace("-", "−")
 
 
 def _why(place: Place) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,29 @@ class PlaceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Bending:
+    """How bending labels went, after they were put in place as a whole.
+
+    Attributes:
+        after: the search that came before it; ``none`` where there was none.
+        start: the steps before it began; None where the run does not say.
+        reach: the largest displacement of a field, in positions.
+        bent: share of weak labels of a step that were bent.
+        bent_by: how far the fields of weak labels move about their means, in positions.
+        removed: share of what weak labels and predictions differ by that bending explains.
+        removed_strong: the same of strong labels, which are in place and are not bent.
+    """
+
+    after: str
+    start: int | None
+    reach: float
+    bent: Curve = field(default_factory=Curve)
+    bent_by: Curve = field(default_factory=Curve)
+    removed: Curve = field(default_factory=Curve)
+    removed_strong: Curve = field(default_factory=Curve)
+
+
+@dataclass(frozen=True, slots=True)
 class Placings:
     """How putting labels in place went.
 
@@ -59,6 +82,7 @@ class Placings:
         unclear: share of those whose place was not clear.
         drift: how far the network would like strong labels moved, along every axis.
         drifted: the same at the end of training; None where it was never recorded.
+        bending: how labels were bent after that; None where none was to be.
     """
 
     transform: str
@@ -70,6 +94,7 @@ class Placings:
     unclear: Curve = field(default_factory=Curve)
     drift: tuple[Curve, ...] = ()
     drifted: tuple[float, ...] | None = None
+    bending: Bending | None = None
 
 
 def gather_places(run: Run) -> Placings | None:
@@ -91,7 +116,18 @@ def gather_places(run: Run) -> Placings | None:
         curve(train, "unclear"),
         curves if all(len(one) for one in curves) else (),
         None if last is None else tuple(last.tolist()),
+        _bending(run, train),
     )
+
+
+def _bending(run: Run, train: Sequence[Mapping[str, Any]]) -> Bending | None:
+    chosen = run.settings.align
+    if chosen.transform != "warp":
+        return None
+    names = ("bent", "bent_by", "removed", "removed_strong")
+    reach = chosen.filled(run.facts["patch"])["warp"]["reach"]
+    curves = (curve(train, name) for name in names)
+    return Bending(chosen.warp.after, chosen.warp.start, reach, *curves)
 
 
 def _row(row: Mapping[str, Any], sample: Sample, dims: int) -> PlaceRow:

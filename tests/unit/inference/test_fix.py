@@ -26,9 +26,10 @@ from labelmend.errors import ChangedDataError, DataError, RunError, SettingsErro
 from labelmend.files.readers import read_as, read_label
 from labelmend.inference.fix import fix, open_sample
 from labelmend.inference.fixed import Fixed, Fixing, angle_and_scale, drift
-from labelmend.inference.moved_labels import filler, moved_arrays, target_name, write_moved
+from labelmend.inference.moved_labels import filler, target_name, write_moved
+from labelmend.inference.places import Place, moved_arrays
 from labelmend.inference.predictor import Predictor
-from labelmend.inference.search import Place, make_search
+from labelmend.inference.search import make_search
 from labelmend.progress import Silent
 from labelmend.runs import Run
 from labelmend.runs.disk import Disk
@@ -86,7 +87,11 @@ def make_predictor(
     data, _ = open_data(root / "data", val_share=0.0)
     names = ("normalise", "spacing", "size")
     preparation = Preparation(**{name: getattr(settings.input, name) for name in names})
-    facts = {"patch": [SIZE] * data.spec.dims, "preparation": dataclasses.asdict(preparation)}
+    facts = {
+        "patch": [SIZE] * data.spec.dims,
+        "preparation": dataclasses.asdict(preparation),
+        "out_channels": 2 if data.spec.task == "segmentation" else len(data.spec.classes),
+    }
     run = Run.create(root / "run", settings, data, facts)
     cpu = torch.device("cpu")
     return Predictor(run, 3, network.eval(), preparation, (SIZE,) * data.spec.dims, 1, cpu)

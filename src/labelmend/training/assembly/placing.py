@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from labelmend.alignment.aligner import ShiftAligner
-from labelmend.alignment.choice import searcher, warp_aligner
+from labelmend.alignment.choice import field_network_options, searcher, warp_aligner
 from labelmend.alignment.scores import REGRESSION_SCORES
-from labelmend.alignment.warp import channels_seen
 from labelmend.config import Settings
 from labelmend.errors import SettingsError
 from labelmend.networks.field import build_field_network
@@ -34,15 +33,13 @@ def networks(settings: Settings, data: DataSet, facts: Mapping[str, Any]) -> dic
     """The network that bends labels, by its name, where there is to be one."""
     if settings.align.transform != "warp" or not moves(settings, data):
         return {}
-    chosen = settings.align.warp
-    classes = data.spec.task == "segmentation"
-    channels = channels_seen(facts["out_channels"], classes=classes)
-    seed = derived(settings.seed, WARP)
-    return {
-        WARP: build_field_network(
-            data.spec.dims, channels, width=chosen.width, depth=chosen.depth, seed=seed
-        )
-    }
+    given = field_network_options(
+        data.spec.dims,
+        facts["out_channels"],
+        settings.align.warp.model_dump(),
+        classes=data.spec.task == "segmentation",
+    )
+    return {WARP: build_field_network(**given, seed=derived(settings.seed, WARP))}
 
 
 def placing(
