@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from labelmend.alignment.aligner import ShiftAligner
 from labelmend.alignment.margins import Fill
 from labelmend.alignment.parts import ClassAligner, PatchAligner
-from labelmend.alignment.procedure import Activation, Procedure, Search, read_claim
+from labelmend.alignment.procedure import Activation, Procedure, Search, compared, read_claim
 from labelmend.errors import SettingsError, ShapeError, unknown
 from labelmend.losses import make_loss
 from labelmend.losses.valid_positions import at_least_single, type_and_shape
@@ -132,7 +132,10 @@ class AlignedLoss(nn.Module):
             or a function of three arguments.
         aligner: the search: a :class:`~labelmend.alignment.aligner.ShiftAligner`, a
             :class:`~labelmend.alignment.parts.ClassAligner`, a
-            :class:`~labelmend.alignment.parts.PatchAligner` or any function like them.
+            :class:`~labelmend.alignment.parts.PatchAligner`, a
+            :class:`~labelmend.alignment.warp.WarpAligner`, whose network learns from its own
+            ``cost``, or any function like them. Where it bends the prediction and not the label,
+            the loss gets the bent prediction, and the gradient flows through the bending.
         ignore_index: what labels hold where nobody said; by default that of the loss, if any.
         reduction: ``"mean"`` over all valid positions of the batch, of all channels, or over
             samples with a valid position; ``"sum"``; or ``"none"``, with 0 where not valid.
@@ -224,6 +227,7 @@ class AlignedLoss(nn.Module):
         Raises:
             ShapeError: for a loss that does not return what it should.
         """
+        prediction, found = compared(prediction, found)
         valid = found.valid
         prediction = torch.where(valid.unsqueeze(1), prediction, 0)
         if self.knows_valid:

@@ -26,7 +26,7 @@ GRAIN = 10.0
 At 10 and a confidence of 0.95, what is let through is right in 95 % at least, however good the
 prediction (``bench_estimators.py``)."""
 
-_OF_EDGE = {1: 2.0, 2: 1.0, 3: 1.5}
+_OF_EDGE = {1: 3.0, 2: 1.0, 3: 1.5}
 """Pieces of evidence in an edge of one grain, by dimensions; in 1-D an edge is a point. Measured
 likewise."""
 
@@ -104,8 +104,8 @@ def belief(
     ``−n log r(d)``, where ``r`` is what the displacement leaves unexplained: the loss itself;
     1 − ρ² for a correlation ρ; and for mutual information I with a label of entropy H,
     1 − I / H, or e^(−2 I) without H. And ``n`` is the number of independent pieces of evidence:
-    ``edges / grain^(dims − 1)``, twice that in 1-D and 1.5 times in 3-D. Maps of several samples
-    that share a displacement add up.
+    ``edges / grain^(dims − 1)``, three times that in 1-D and 1.5 times in 3-D. Maps of several
+    samples that share a displacement add up.
 
     Args:
         shifts: maps of :func:`labelmend.alignment.scores.score_shifts`.
@@ -123,7 +123,7 @@ def belief(
 
     >>> shifts = Shifts(torch.tensor([[0.0, 0.6, 0.8]]), torch.ones(1, 3).long(), (1,))
     >>> belief(shifts, "normalised", torch.tensor([2.0])).score
-    tensor([[0.0000, 1.7851, 4.0866]])
+    tensor([[0.0000, 2.6777, 6.1299]])
     """
     if not grain > 0:
         raise SettingsError(f"grain must be above 0 positions, not {grain}")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from labelmend.alignment.agreement import check_label
 from labelmend.alignment.aligner import ShiftAligner
+from labelmend.alignment.fields import warp_field
 from labelmend.alignment.margins import Fill, centre, embed
 from labelmend.alignment.refinement import refine
 from labelmend.alignment.shifts import shift_subpixel
@@ -155,8 +156,10 @@ class Procedure:
         self, prediction: Tensor, label: Tensor, valid: Tensor, found: Alignment
     ) -> Alignment:
         way = found.displacement
-        if found.matrix is not None or way.ndim != 2:
-            raise SettingsError("subpixel refines whole shifts of samples, not parts or matrices")
+        if found.matrix is not None or found.carry is not None or way.ndim != 2:
+            raise SettingsError(
+                "subpixel refines whole shifts of samples, not parts, matrices or fields"
+            )
         if label.shape[1:2] != prediction.shape[1:2] or label.ndim != prediction.ndim:
             raise SettingsError(
                 "subpixel moves labels with the channels of the prediction, not class indices; "
@@ -174,6 +177,38 @@ class Procedure:
                 fine = torch.where(sure.unsqueeze(1), fine, way.to(fine.dtype))
             moved, kept = shift_subpixel(label, valid, fine)
         return replace(found, label=moved, valid=kept, displacement=fine)
+
+
+def compared(prediction: Tensor, found: Alignment) -> tuple[Tensor, Alignment]:
+    """What a loss compares: a prediction, bent where that is what bends, and labels in place.
+
+    Args:
+        prediction: ``(batch, channels, *space)`` floating, of the alignment's space.
+        found: where labels belong. By its ``carry`` the prediction is read, linearly and with its
+            derivative; what comes from outside of it is not valid, and 0 in the label.
+
+    Returns:
+        Both; a sample whose carry is 0 everywhere to the bit as it was.
+
+    Source: seed B6 (¶49). Trap: what bends is the prediction as it is, logits or values, not what
+    an activation makes of it.
+
+    >>> label, valid = torch.tensor([[0, 1, 1]]), torch.ones(1, 3, dtype=torch.bool)
+    >>> by = torch.ones(1, 1, 3)
+    >>> found = Alignment(label, valid, torch.zeros(1, 1), torch.ones(1), carry=by)
+    >>> bent, found = compared(torch.tensor([[[1.0, 2.0, 3.0]]]), found)
+    >>> bent, found.valid, found.label
+    (tensor([[[0., 1., 2.]]]), tensor([[False,  True,  True]]), tensor([[0, 1, 1]]))
+    """
+    if found.carry is None:
+        return prediction, found
+    by = found.carry
+    bent, there = warp_field(prediction, torch.ones_like(found.valid), by, mode="linear")
+    some = (by != 0).flatten(1).any(1)
+    bent = torch.where(some.view(-1, *[1] * (bent.ndim - 1)), bent, prediction)
+    valid = found.valid & there
+    over = valid if found.label.ndim == valid.ndim else valid.unsqueeze(1)
+    return bent, replace(found, valid=valid, label=torch.where(over, found.label, 0))
 
 
 def read_claim(label: Tensor, prediction: Tensor, *, one_hot: bool = False) -> Tensor:
@@ -280,6 +315,7 @@ def _held(found: Alignment, claim: Tensor, valid: Tensor, strong: Tensor) -> Ali
         gain=None if found.gain is None else mixed(0.0, found.gain),
         reason=reason,
         matrix=matrix,
+        carry=None if found.carry is None else mixed(0.0, found.carry),
     )
 
 
@@ -299,12 +335,14 @@ def _cropped(found: Alignment, size: torch.Size) -> Alignment:
     if found.valid.shape[1:] == size:
         return found
     places = centre(size, found.valid.shape[1:]).slices
-    way, label = found.displacement, found.label
+    way, label, carry = found.displacement, found.label, found.carry
     lead = [slice(None)] * (label.ndim - len(size))
-    way = way[(slice(None), slice(None), *places)] if way.ndim > 2 else way
+    of_field = (slice(None), slice(None), *places)
+    # A prediction in the middle of a label's space is bent by what of a field lies there.
     return replace(
         found,
         label=label[(*lead, *places)],
         valid=found.valid[(slice(None), *places)],
-        displacement=way,
+        displacement=way[of_field] if way.ndim > 2 else way,
+        carry=None if carry is None else carry[of_field],
     )

@@ -14,6 +14,7 @@ from labelmend.alignment.aligner import ShiftAligner
 from labelmend.alignment.comparison import centred, check_comparison
 from labelmend.alignment.correlation import Places
 from labelmend.alignment.fields import warp_field
+from labelmend.alignment.parts import ClassAligner, PatchAligner
 from labelmend.alignment.placement import GRAIN, edge_length, evidence
 from labelmend.alignment.procedure import Search
 from labelmend.alignment.smoothness import (
@@ -36,6 +37,9 @@ CARRIED: tuple[Carried, ...] = get_args(Carried)
 
 _POOLS = (avg_pool1d, avg_pool2d, avg_pool3d)
 _TINY = 1e-6
+
+_FLOOR = 1e-3
+"""The least misfit that is told from none: below it rounding would gain many nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class WarpAligner:
     Attributes:
         network: ``(batch, channels, *cells)`` → ``(batch, dims, *cells)``, for example of
             :func:`labelmend.networks.field.build_field_network`, with :func:`channels_seen`.
-        first: what searches before it; None bends labels where they are.
+        first: what searches before it, and moves labels as wholes; None bends them where they are.
         reach: the largest displacement of the field along every axis, in positions.
         grid: how many positions a cell has along every axis.
         diffeomorphic: whether the network says velocities; else displacements, which may fold.
@@ -116,10 +120,17 @@ class WarpAligner:
     def __post_init__(self) -> None:
         if self.moves not in CARRIED:
             raise unknown("moves", self.moves, CARRIED)
+        if isinstance(self.first, ClassAligner | PatchAligner):
+            raise SettingsError(
+                "first must move labels as wholes, so that one field can hold both moves, not "
+                f"{type(self.first).__name__}; take ShiftAligner, TransformAligner or None"
+            )
         if not self.reach > 0:
             raise SettingsError(f"reach must be above 0 positions, not {self.reach}")
         if self.grid < 1:
             raise SettingsError(f"grid must be at least 1 position, not {self.grid}")
+        if not self.grain > 0:
+            raise SettingsError(f"grain must be above 0 positions, not {self.grain}")
         for name in ("margin", "smooth", "bend", "small", "folds"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(f"{name} must be at least 0, not {getattr(self, name)}")
@@ -160,7 +171,11 @@ class WarpAligner:
 
         Args:
             strong: ``(batch,)`` bool, labels that are in place: their field is to be 0.
+
+        Raises:
+            ShapeError: where shapes, types or devices do not fit.
         """
+        check_comparison(prediction, label, valid, known)
         with torch.no_grad():
             found = self.searched(prediction, label, valid, known=known)
         proposal = self.propose(prediction, found.label, found.valid, known=known)
@@ -180,9 +195,11 @@ class WarpAligner:
         """Labels where the first search puts them."""
         if self.first is not None:
             return self.first(prediction, label, valid, known=known, group=group)
+        over = valid if label.ndim == valid.ndim else valid.unsqueeze(1)
+        there = torch.where(over, label, 0)  # as every search leaves it
         zero = torch.zeros(len(label), valid.ndim - 1, device=label.device)
         nothing = zero.sum(1)
-        return Alignment(label, valid, zero, nothing, nothing, nothing.to(torch.uint8))
+        return Alignment(there, valid, zero, nothing, nothing, nothing.to(torch.uint8))
 
     def propose(
         self, prediction: Tensor, label: Tensor, valid: Tensor, *, known: Tensor | None = None
@@ -202,7 +219,7 @@ class WarpAligner:
             else:
                 seen, sure = warp_field(seen, places, flow, mode="linear")
             after, _ = misfit(seen, claim, sure & places)
-            ratio = (before.clamp(min=_TINY) / after.detach().clamp(min=_TINY)).log()
+            ratio = (before.clamp(min=_FLOOR) / after.detach().clamp(min=_FLOOR)).log()
             pieces = evidence(edges, valid.ndim - 1, self.grain)
             gain = torch.where(whole > 0, pieces * ratio, 0)
             scale = whole / edges.clamp(min=1)
@@ -304,7 +321,8 @@ def readings(prediction: Tensor, label: Tensor, valid: Tensor) -> tuple[Tensor, 
     if label.ndim == valid.ndim:
         kept = torch.where(valid, label, 0)
         claim = one_hot(kept, prediction.shape[1]).movedim(-1, 1).to(dtype)
-        return softmax(prediction.to(dtype))[:, 1:], claim[:, 1:]
+        # Laid out as what is bent will be, so that a field of 0 leaves sums the same to the bit.
+        return softmax(prediction.to(dtype))[:, 1:].contiguous(), claim[:, 1:].contiguous()
     claim = zero_invalid(label.to(dtype), valid)
     axes = tuple(range(2, claim.ndim))
     apart = centred(claim, valid.unsqueeze(1))

@@ -118,7 +118,8 @@ class Warping:
         flow = proposal.field.detach()
         middle = mean_displacement(flow).view(*flow.shape[:2], *[1] * (flow.ndim - 2))
         uneven = (flow - middle).square().sum(1).flatten(1).mean(1).sqrt()
-        bent = (proposal.gain >= self.aligner.margin).to(before)
+        gain = proposal.gain
+        bent = ((gain >= self.aligner.margin) & (gain > 0)).to(before)
         number = learns.sum().to(before)
         return {
             "bent": torch.stack([bent[learns].sum(), number]),

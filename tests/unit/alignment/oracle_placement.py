@@ -48,7 +48,7 @@ def belief(score, name, edges, limit, grain):
             left[d] = -value
     most = max(left.values(), default=0.0)
     floor = FLOOR * most if most > 0 else 1.0
-    pieces = {1: 2.0, 2: 1.0, 3: 1.5}[score.ndim] * edges / grain ** (score.ndim - 1)
+    pieces = {1: 3.0, 2: 1.0, 3: 1.5}[score.ndim] * edges / grain ** (score.ndim - 1)
     out = np.full(score.shape, -np.inf)
     for d, value in left.items():
         out[d] = -pieces * math.log(max(value, floor))

@@ -11,6 +11,7 @@ from labelmend.alignment.criterion import AlignedLoss, align
 from labelmend.alignment.margins import FILLS, centre
 from labelmend.alignment.parts import PatchAligner
 from labelmend.alignment.shifts import shift
+from labelmend.alignment.warp import WarpAligner
 from labelmend.errors import SettingsError, ShapeError
 from labelmend.losses import LOSSES, REGRESSION_LOSSES, make_loss
 from labelmend.types import EMPTY, HELD, IN_PLACE, MOVED, Alignment
@@ -674,3 +675,180 @@ def test_a_smaller_prediction_is_refined_too():
     found = criterion.align(seen[:, :, 6:-6, 6:-6], said)
     assert (found.displacement - off).abs().max() < 0.05
     assert found.label.shape == (1, 1, 28, 28) and found.valid.all()
+
+
+# ---------------------------------------------------------------- bent labels, bent predictions
+
+
+class Flow(nn.Module):
+    """A network that answers with one velocity, whatever it is shown."""
+
+    def __init__(self, *values):
+        super().__init__()
+        self.values = nn.Parameter(torch.tensor(values))
+
+    def forward(self, images):
+        values = self.values.view(1, -1, *[1] * (images.ndim - 2))
+        return values.expand(len(images), -1, *images.shape[2:])
+
+
+def bender(*values, **more):
+    given = {"first": None, "margin": 0.0, "reach": 1e6} | more
+    return WarpAligner(Flow(*values), **given)
+
+
+def lumpy(space, batch=3, size=4):
+    small = texture([-(-n // size) for n in space], batch, 2)
+    for axis, n in enumerate(space):
+        small = small.repeat_interleave(size, axis + 1).narrow(axis + 1, 0, n)
+    return small
+
+
+def off_and_bent(space=(24, 28), most=2):
+    """Predictions, and labels that lie off by (1, -2)."""
+    true = lumpy(space)
+    return logits_of(true, 2), true.roll((1, -2), (1, 2))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", list(plain_losses()))
+def test_the_loss_of_labels_that_bend_is_that_of_labels_moved_as_far(name, reduction):
+    loss, channels, activation = plain_losses()[name]
+    z, label = off_and_bent()
+    said = channels_of(label, 2) if channels else label
+    way = torch.tensor([[-1, 2]]).expand(3, -1)
+    criterion = AlignedLoss(loss, bender(-1.0, 2.0), activation=activation, reduction=reduction)
+    found = criterion.align(z, said)
+    assert found.displacement.shape == (3, 2, 24, 28) and found.carry is None
+    by = way[:, :, None, None].float().expand_as(found.displacement)
+    torch.testing.assert_close(found.displacement, by)
+    moved, valid = shift(said, torch.ones_like(label) > 0, way)
+    assert torch.equal(found.label, moved) and torch.equal(found.valid, valid)
+    direct = AlignedLoss(loss, STAY, reduction=reduction)
+    expected = direct.measure(z, Alignment(moved, valid, way.float(), torch.ones(3)))
+    torch.testing.assert_close(criterion(z, said), expected)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", [*plain_losses(), "dice_ce"])
+def test_where_the_prediction_bends_the_loss_gets_it_bent(name, reduction):
+    loss, channels, activation = plain_losses().get(name, (name, False, None))
+    z, label = off_and_bent()
+    valid = torch.rand(label.shape, generator=torch.Generator().manual_seed(2)) < 0.9
+    said = channels_of(label, 2) if channels else label
+    options = {"activation": activation, "reduction": reduction}
+    criterion = AlignedLoss(loss, bender(-1.0, 2.0, moves="prediction"), **options)
+    found = criterion.align(z, said, valid)
+    over = valid.unsqueeze(1) if channels else valid
+    assert torch.equal(found.label, torch.where(over, said, 0))
+    assert torch.equal(found.valid, valid) and not found.displacement.any()
+    bent, there = shift(z, torch.ones_like(valid), torch.tensor([[1, -2]] * 3))
+    torch.testing.assert_close(found.carry[:, :, 12, 14], torch.tensor([[1.0, -2.0]] * 3))
+    expected = AlignedLoss(loss, STAY, reduction=reduction).measure(
+        bent, Alignment(said, valid & there, torch.zeros(3, 2), torch.ones(3))
+    )
+    torch.testing.assert_close(criterion(z, said, valid), expected)
+    assert not torch.allclose(criterion(z, said, valid), AlignedLoss(loss, STAY)(z, said, valid))
+
+
+def test_the_gradient_flows_through_the_bending_of_a_prediction_and_no_further():
+    z, label = off_and_bent()
+    aligner = bender(-1.0, 2.0, moves="prediction")
+    criterion = AlignedLoss("dice_ce", aligner)
+    prediction = z.clone().requires_grad_()
+    criterion(prediction, label).backward()
+    assert aligner.network.values.grad is None
+    # Moved back by whole positions it is the gradient of a prediction that lay there.
+    bent, there = shift(z, torch.ones_like(label) > 0, torch.tensor([[1, -2]] * 3))
+    plain = bent.clone().requires_grad_()
+    make_loss("dice_ce")(plain, torch.where(there, label, 0), there).mean().backward()
+    expected, _ = shift(plain.grad, torch.ones_like(there), torch.tensor([[-1, 2]] * 3))
+    torch.testing.assert_close(prediction.grad, expected)
+    assert not prediction.grad[:, :, -1].any() and prediction.grad[:, :, 3].any()
+
+
+def test_only_part_of_a_batch_may_be_bent():
+    z, label = off_and_bent()
+    label[1] = 0  # nothing to bend
+    criterion = AlignedLoss(
+        "cross_entropy", bender(-1.0, 2.0, moves="prediction"), reduction="none"
+    )
+    valid = torch.ones_like(label) > 0
+    valid[1, 5, 5] = False
+    found = criterion.align(z, label, valid)
+    assert found.carry.flatten(1).any(1).tolist() == [True, False, True]
+    wild = z.clone()
+    wild[1, :, 5, 5] = torch.inf  # would reach its neighbours, were anything interpolated
+    plain = AlignedLoss("cross_entropy", STAY, reduction="none")(wild, label, valid)
+    assert torch.equal(criterion.measure(wild, found)[1], plain[1]) and plain[1].isfinite()
+    strong = torch.tensor([True, False, False])
+    held = criterion(z, label, strong=strong)
+    stay = AlignedLoss("cross_entropy", STAY, reduction="none")(z, label)
+    assert torch.equal(held[:2], stay[:2])
+    assert held[2] == criterion(z, label)[2] and held[2] < stay[2]
+
+
+@pytest.mark.parametrize("moves", ["label", "prediction"])
+def test_what_is_ignored_is_so_whether_bent_or_not(moves):
+    z, label = off_and_bent()
+    label[:, 5:9] = 255
+    for margin in (0.0, 1e9):
+        aligner = bender(-1.0, 2.0, moves=moves, margin=margin)
+        loss = nn.CrossEntropyLoss(reduction="none")
+        criterion = AlignedLoss(loss, aligner, ignore_index=255)
+        found = criterion.align(z, label)
+        assert criterion(z, label).isfinite() and (found.label < 2).all()
+        assert ((~found.valid).all(2).sum(1) >= 4).all()
+
+
+@pytest.mark.parametrize("moves", ["label", "prediction"])
+def test_strong_samples_are_not_bent(moves):
+    z, label = off_and_bent()
+    strong = torch.tensor([False, True, False])
+    found = AlignedLoss("l2", bender(-1.0, 2.0, moves=moves)).align(z, label, strong=strong)
+    assert found.reason.tolist() == [MOVED, HELD, MOVED]
+    assert torch.equal(found.label[1], label[1]) and found.valid[1].all()
+    by = found.displacement if moves == "label" else found.carry
+    assert by.flatten(1).any(1).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("moves", ["label", "prediction"])
+def test_a_smaller_prediction_is_bent_in_its_place(moves):
+    z, label = off_and_bent((40, 40))
+    small = z[:, :, 8:-8, 8:-8]
+    criterion = AlignedLoss("cross_entropy", bender(-1.0, 2.0, moves=moves), reduction="none")
+    found = criterion.align(small, label)
+    assert found.label.shape == found.valid.shape == (3, 24, 24)
+    assert found.displacement.shape == ((3, 2, 24, 24) if moves == "label" else (3, 2))
+    if moves == "label":
+        assert torch.equal(found.label, label.roll((-1, 2), (1, 2))[:, 8:-8, 8:-8])
+        assert found.valid.all()  # the margin is wide enough for content to come out of it
+        return
+    assert found.carry.shape == (3, 2, 24, 24)
+    there, known = shift(small, torch.ones(3, 24, 24) > 0, torch.tensor([[1, -2]] * 3))
+    expected = make_loss("cross_entropy")(there, label[:, 8:-8, 8:-8], known)
+    torch.testing.assert_close(criterion(small, label), expected)
+
+
+@pytest.mark.parametrize("moves", ["label", "prediction"])
+def test_what_is_bent_is_not_refined_like_a_shift(moves):
+    label = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    criterion = AlignedLoss("l2", bender(0.5, 0.0, moves=moves), subpixel=True)
+    with pytest.raises(SettingsError, match="whole shifts of samples, not parts, matrices or f"):
+        criterion(label, label)
+
+
+def test_bent_predictions_keep_their_number_type():
+    z, label = off_and_bent()
+    criterion = AlignedLoss("cross_entropy", bender(-0.5, 0.25, moves="prediction"))
+    exact = criterion(z.half().float(), label)
+    for dtype in (torch.float16, torch.bfloat16):
+        seen = []
+        watching = AlignedLoss(
+            lambda p, y, seen=seen: seen.append(p.dtype) or (p * 0).sum(1),
+            bender(-0.5, 0.25, moves="prediction"),
+        )
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            watching(z.to(dtype), label)
+        assert seen == [dtype]
+    torch.testing.assert_close(criterion(z.half(), label), exact, rtol=1e-2, atol=1e-3)
