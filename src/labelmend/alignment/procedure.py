@@ -202,13 +202,28 @@ def compared(prediction: Tensor, found: Alignment) -> tuple[Tensor, Alignment]:
     """
     if found.carry is None:
         return prediction, found
-    by = found.carry
-    bent, there = warp_field(prediction, torch.ones_like(found.valid), by, mode="linear")
-    some = (by != 0).flatten(1).any(1)
-    bent = torch.where(some.view(-1, *[1] * (bent.ndim - 1)), bent, prediction)
+    bent, there = carried(prediction, found.carry)
     valid = found.valid & there
     over = valid if found.label.ndim == valid.ndim else valid.unsqueeze(1)
     return bent, replace(found, valid=valid, label=torch.where(over, found.label, 0))
+
+
+def carried(prediction: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
+    """A prediction read by a field, linearly and with its derivative, and where that is known.
+
+    Args:
+        prediction: ``(batch, channels, *space)`` floating.
+        by: ``(batch, dims, *space)``, as :attr:`labelmend.types.Alignment.carry`.
+
+    A sample whose field is 0 everywhere comes back to the bit.
+
+    >>> carried(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.ones(1, 1, 3))
+    (tensor([[[0., 1., 2.]]]), tensor([[False,  True,  True]]))
+    """
+    everywhere = torch.ones_like(prediction[:, 0], dtype=torch.bool)
+    bent, there = warp_field(prediction, everywhere, by, mode="linear")
+    some = (by != 0).flatten(1).any(1)
+    return torch.where(some.view(-1, *[1] * (bent.ndim - 1)), bent, prediction), there
 
 
 def read_claim(label: Tensor, prediction: Tensor, *, one_hot: bool = False) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from labelmend.alignment.aligner import ShiftAligner
-from labelmend.alignment.fields import warp_field
 from labelmend.alignment.placement import edge_length
+from labelmend.alignment.procedure import carried
 from labelmend.alignment.score_maps import Shifts, displacements
 from labelmend.alignment.shifts import shift
 from labelmend.training.places import Found, PlaceTable, is_clear
@@ -41,8 +41,7 @@ class Placed:
         """What a loss is given: logits, bent where they are what bends, label and valid."""
         if self.carry is None:
             return logits, self.label, self.valid
-        everywhere = torch.ones_like(self.valid)
-        bent, known = warp_field(logits, everywhere, self.carry, mode="linear")
+        bent, known = carried(logits, self.carry)
         return bent, self.label, self.valid & known
 
 
