@@ -72,7 +72,7 @@ def test_no_field_goes_further_than_its_reach(case, continuous, space, seed, by)
 def test_one_velocity_is_one_displacement(case, space, seed):
     seen, label, valid, _ = anything(False, space, seed)
     values = torch.randn(1, len(space), *[1] * len(space), generator=random_of(seed)).double()
-    field = WarpAligner(Says(values), **case).propose(seen, label, valid).field
+    field = WarpAligner(Says(values, case["reach"]), **case).propose(seen, label, valid).field
     held = case["reach"] * torch.tanh(values / case["reach"])
     held = held if case["moves"] == "label" else -held
     torch.testing.assert_close(field, held.expand_as(field))

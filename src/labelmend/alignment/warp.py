@@ -74,7 +74,8 @@ class WarpAligner:
         network: ``(batch, channels, *cells)`` → ``(batch, dims, *cells)``, for example of
             :func:`labelmend.networks.field.build_field_network`, with :func:`channels_seen`.
         first: what searches before it, and moves labels as wholes; None bends them where they are.
-        reach: the largest displacement of the field along every axis, in positions.
+        reach: the largest displacement of the field along every axis, in positions; what the
+            network says is a share of it, before a tanh.
         grid: how many positions a cell has along every axis.
         diffeomorphic: whether the network says velocities; else displacements, which may fold.
         moves: ``"label"`` bends the label to the prediction; ``"prediction"`` leaves it to the
@@ -94,7 +95,7 @@ class WarpAligner:
     error of a label as a deformation; look at what it does to labels that are in place.
 
     >>> flat = nn.Conv1d(3, 1, 1)
-    >>> _ = nn.init.zeros_(flat.weight), nn.init.constant_(flat.bias, 2.0)
+    >>> _ = nn.init.zeros_(flat.weight), nn.init.constant_(flat.bias, 0.25)
     >>> label = torch.zeros(1, 40, dtype=torch.int64)
     >>> label[0, 12:22] = 1
     >>> seen = one_hot(label.roll(2, 1), 2).movedim(-1, 1) * 8.0
@@ -111,8 +112,8 @@ class WarpAligner:
     moves: Carried = "label"
     margin: float = 3.0
     grain: float = GRAIN
-    smooth: float = 1.0
-    bend: float = 1.0
+    smooth: float = 0.3
+    bend: float = 0.3
     small: float = 0.01
     folds: float = 10.0
     centred: bool = False
@@ -279,7 +280,7 @@ class WarpAligner:
         velocity = self.network(_POOLS[len(space) - 1](looked, self.grid)).to(seen.dtype)
         # In cells from here on, and never further than may be.
         most = self.reach / self.grid
-        velocity = most * torch.tanh(velocity / self.reach)
+        velocity = most * torch.tanh(velocity)
         velocity = velocity if self.moves == "label" else -velocity
         flow = integrate(velocity) if self.diffeomorphic else velocity
         flow = enlarge(flow, [n + m for n, m in zip(space, more, strict=True)])

@@ -223,7 +223,7 @@ def test_a_field_that_may_fold_unfolds_for_what_folds_cost():
 def test_velocities_are_integrated_and_displacements_are_not(diffeomorphic):
     scene = bent_scene((24, 24), 1)
     said = 3 * torch.randn(1, 2, 24, 24, generator=torch.Generator().manual_seed(0))
-    aligner = WarpAligner(Says(said), None, grid=1, reach=5.0, diffeomorphic=diffeomorphic)
+    aligner = WarpAligner(Says(said, 5.0), None, grid=1, reach=5.0, diffeomorphic=diffeomorphic)
     held = 5.0 * torch.tanh(said / 5.0)
     expected = integrate(held) if diffeomorphic else held
     torch.testing.assert_close(aligner.propose(*scene.given).field, expected)
@@ -322,7 +322,7 @@ def test_what_came_from_outside_is_not_valid():
     label = torch.zeros(1, 40, dtype=torch.int64)
     label[0, 12:22] = 1
     seen = 8.0 * one_hot(label.roll(3, 1), 2).movedim(-1, 1)
-    aligner = WarpAligner(Says(flow_of(3.0, space=(40,))), None, reach=1e6, margin=0.0)
+    aligner = WarpAligner(Says(flow_of(3.0, space=(40,)), 1e6), None, reach=1e6, margin=0.0)
     moved = aligner(seen, label, torch.ones(1, 40).bool())
     expected = shift(label, torch.ones(1, 40).bool(), torch.tensor([[3]]))
     assert torch.equal(moved.label, expected[0]) and torch.equal(moved.valid, expected[1])
@@ -335,7 +335,7 @@ def test_only_what_is_known_of_both_is_compared(moves):
     scene = bent_scene((24, 24), 2, seed=3)
     known = torch.rand(scene.valid.shape, generator=torch.Generator().manual_seed(1)) < 0.9
     flow = flow_of(1.25, -0.5, space=(24, 24))
-    aligner = WarpAligner(Says(flow), None, reach=1e6, grid=2, moves=moves)
+    aligner = WarpAligner(Says(flow, 1e6), None, reach=1e6, grid=2, moves=moves)
     proposal = aligner.propose(*scene.given, known=known)
     by = (flow if moves == "label" else -flow).expand(2, -1, 24, 24)
     torch.testing.assert_close(proposal.field, by)

@@ -108,14 +108,18 @@ def stirred(network: nn.Module, by=1.0, seed=1) -> nn.Module:
 
 
 class Says(nn.Module):
-    """A network that says the same whatever it is shown: a field of cells, to be learned."""
+    """A network that says the same whatever it is shown: a field of cells, to be learned.
 
-    def __init__(self, field: Tensor) -> None:
+    The field is in positions, and what it says a share of the reach.
+    """
+
+    def __init__(self, field: Tensor, reach: float = 8.0) -> None:
         super().__init__()
         self.field = nn.Parameter(field.clone())
+        self.reach = reach
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.field.expand(len(images), -1, *images.shape[2:])
+        return (self.field / self.reach).expand(len(images), -1, *images.shape[2:])
 
 
 def learn(aligner: WarpAligner, scene: Scene, steps: int, rate=1e-2, **given) -> list[float]:

@@ -49,9 +49,9 @@ def constant(by: Sequence[float], dims: int = 2, channels: int = 3) -> nn.Module
         named["network.bottom_block.adn.N.bias"].fill_(1.0)
         last = named["network.output_block.layers.1.conv.weight"]
         for axis, far in enumerate(by):
-            last[(axis, 0, *[1] * dims)] = 2 * REACH * math.atanh(far / REACH)
+            last[(axis, 0, *[1] * dims)] = 2 * math.atanh(far / REACH)
         said = network(torch.randn(1, channels, *[24] * dims))[0].flatten(1)
-    wanted = [REACH * math.atanh(far / REACH) for far in by]
+    wanted = [math.atanh(far / REACH) for far in by]
     assert torch.allclose(said, torch.tensor(wanted).unsqueeze(1).expand_as(said), atol=1e-4)
     return network
 
@@ -67,7 +67,7 @@ class Waves(nn.Module):
         along = [torch.linspace(0, 2 * math.pi, n) for n in seen.shape[2:]]
         places = torch.meshgrid(*along, indexing="ij")
         waves = [torch.sin(p + axis) for axis, p in enumerate(places[::-1])]
-        return self.size * torch.stack(waves).expand(len(seen), -1, *seen.shape[2:])
+        return self.size / REACH * torch.stack(waves).expand(len(seen), -1, *seen.shape[2:])
 
 
 def trained(root: Path, network: nn.Module, **changes: Any) -> Predictor:

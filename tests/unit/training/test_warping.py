@@ -293,23 +293,25 @@ def test_the_weight_step_asks_of_labels_as_they_are_bent(moves) -> None:
 # ---------------------------------------------------------------- what is told
 
 
-@pytest.mark.parametrize(
-    ("moves", "margin", "bent"), [("label", 0.0, 4), ("label", 0.2, 2), ("prediction", 1.13, 2)]
-)
-def test_meters_are_those_of_a_slow_loop(moves, margin, bent) -> None:
+@pytest.mark.parametrize("moves", ["label", "prediction"])
+def test_meters_are_those_of_a_slow_loop(moves) -> None:
     warp, at = bender(), whole()
-    place = placing(warp, margin=margin, moves=moves)
+    place = placing(warp, margin=0.0, moves=moves)
     logits = predictor()(at.image).detach()
-    placed = place(logits, at, 0, warp)
     searched = replace(place, warping=None)(logits, at, 0)
-    aligner = place.warping.aligner
     with torch.no_grad():
+        aligner = place.warping.aligner
         proposal = aligner.propose(logits, searched.label, searched.valid)
+    # A margin that parts them, if any of them gains.
+    gains = proposal.gain[~STRONG].sort().values
+    margin = max(0.0, (gains[-1] + gains[-2]).item() / 2)
+    place = placing(warp, margin=margin, moves=moves)
+    placed = place(logits, at, 0, warp)
     before, after, gain = (getattr(proposal, name).tolist() for name in ("before", "after", "gain"))
     expected = oracle.meters(before, after, gain, proposal.field, (~STRONG).tolist(), margin)
     for name, (total, of) in expected.items():
         assert placed.meters[name].tolist() == pytest.approx([total, of], rel=1e-9, abs=1e-12)
-    assert expected["bent"] == (bent, 4) and expected["removed_strong"][1] > 0
+    assert expected["bent"] == (1, 4) and expected["removed_strong"][1] > 0
     assert {"moved", "unclear"} <= placed.meters.keys()
 
 
