@@ -503,6 +503,7 @@ MISTAKES = [
     at_prompt("fixed labels without a folder", "fix RUN", "--out"),
     at_prompt("misspelt way to align", f"{NEW_RUN} --align shfit", "--align", "shift"),
     at_prompt("misspelt way to move", "fix RUN --out NEW --align afine", "--align", "affine"),
+    wrong("bending by a run that has not learned it", "fix RUN --out NEW --align warp", "warp"),
     wrong("fixed labels over the data set", "fix RUN --out DATA", "DATA", "not empty", "--out"),
     spoilt("fixed labels inside it", "fix OWN --out DATA/labels/new", _trained, "lies in", "--out"),
     spoilt("fixed labels into a file", "fix RUN --out FILE", a_file, "FILE"),
