@@ -112,8 +112,8 @@ class WarpAligner:
     moves: Carried = "label"
     margin: float = 3.0
     grain: float = GRAIN
-    smooth: float = 0.3
-    bend: float = 0.3
+    smooth: float = 1.0
+    bend: float = 1.0
     small: float = 0.01
     folds: float = 10.0
     centred: bool = False

@@ -62,8 +62,8 @@ class WarpSettings(Section):
     )  # fmt: skip
     width: int = Field(8, ge=1, description="channels of its first level")
     depth: int = Field(3, ge=1, le=8, description="how often its grid is halved")
-    smooth: float = Field(0.3, ge=0, description="weight of slopes of a field")
-    bend: float = Field(0.3, ge=0, description="weight of bends of a field")
+    smooth: float = Field(1.0, ge=0, description="weight of slopes of a field")
+    bend: float = Field(1.0, ge=0, description="weight of bends of a field")
     small: float = Field(0.01, ge=0, description="weight of the size of a field")
     folds: float = Field(10.0, ge=0, description="weight of folds, where they can occur")
 
