@@ -67,7 +67,7 @@ def scene(seed: int, offset: tuple[int, int], *, shifted: bool) -> planted.Plant
             row, column = (rng.integers(0, n - side + 1) for n in image.shape)
             part = (slice(row, row + side), slice(column, column + side))
             if 0.02 <= mask[part][inner].mean() <= 0.4:
-                images.append(_standard(image[part][inner])[None].astype(np.float32))
+                images.append(planted.standard(image[part][inner])[None].astype(np.float32))
                 truths.append(mask[part][inner])
                 # Moved with what lies around it, as in a larger image.
                 labels.append(np.roll(mask[part], move, (0, 1))[inner])
@@ -78,10 +78,6 @@ def scene(seed: int, offset: tuple[int, int], *, shifted: bool) -> planted.Plant
     claimed = [*truths[:strong], *(labels if shifted else truths)[strong:]]
     faults = ("",) * len(images)
     return planted.Planted(np.stack(images), np.stack(truths), np.stack(claimed), faults, strong)
-
-
-def _standard(image: np.ndarray) -> np.ndarray:
-    return (image - image.mean()) / (image.std() + 1e-6)
 
 
 def run_one(variant: str, offset: str, seed: int) -> dict[str, Any]:

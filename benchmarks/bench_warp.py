@@ -129,13 +129,9 @@ def case_of(name: str, fault: str, seed: int) -> planted.Planted:
     for place in range(TEST + STRONG, len(parts)):
         field = displacements.field_of(fault, truths[place].shape, [seed, 29, place])
         labels[place] = displacements.moved(parts[place].truth, field, order=0)
-    images = np.stack([_standard(part.image)[None] for part in parts]).astype(np.float32)
+    images = np.stack([planted.standard(part.image)[None] for part in parts]).astype(np.float32)
     faults = ("",) * len(parts)
     return planted.Planted(images, np.stack(truths), np.stack(labels), faults, TEST + STRONG)
-
-
-def _standard(image: np.ndarray) -> np.ndarray:
-    return (image - image.mean()) / (image.std() + 1e-6)
 
 
 def run_one(name: str, fault: str, way: str, seed: int) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def lesions(strong: int, weak: int, seed: int, scene: str) -> Planted:
     from labelmend.demo import make_case
 
     cases = [make_case(np.random.default_rng([seed, 7, n])) for n in range(strong + weak)]
-    image = np.stack([_standard(case.image)[None] for case in cases])
+    image = np.stack([standard(case.image)[None] for case in cases])
     return plant(image, np.stack([case.truth for case in cases]), strong, seed, scene)
 
 
@@ -153,7 +153,7 @@ def nuclei(strong: int, weak: int, seed: int, scene: str) -> Planted:
             row, column = (rng.integers(0, n - SIDE + 1) for n in image.shape)
             part = (slice(row, row + SIDE), slice(column, column + SIDE))
             if 0.02 <= mask[part].mean() <= 0.4:
-                images.append(_standard(image[part])[None])
+                images.append(standard(image[part])[None])
                 truths.append(mask[part])
                 break
         if len(images) == strong + weak:
@@ -161,7 +161,8 @@ def nuclei(strong: int, weak: int, seed: int, scene: str) -> Planted:
     return plant(np.stack(images), np.stack(truths), strong, seed, scene)
 
 
-def _standard(image: np.ndarray) -> np.ndarray:
+def standard(image: np.ndarray) -> np.ndarray:
+    """An image with mean 0 and deviation 1."""
     return (image - image.mean()) / (image.std() + 1e-6)
 
 

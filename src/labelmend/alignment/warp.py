@@ -238,6 +238,10 @@ class WarpAligner:
             total = total + mean_displacement(flow).square().sum(1)
         return total if strong is None else torch.where(strong, size, total)
 
+    def bends(self, proposal: Proposal) -> Tensor:
+        """Which labels are clearly more likely bent, ``(batch,)`` bool."""
+        return (proposal.gain >= self.margin) & (proposal.gain > 0)
+
     def settled(
         self, proposal: Proposal, found: Alignment, label: Tensor, valid: Tensor
     ) -> Alignment:
@@ -248,7 +252,7 @@ class WarpAligner:
             label: the label before all moves.
             valid: likewise.
         """
-        bent = (proposal.gain >= self.margin) & (proposal.gain > 0)
+        bent = self.bends(proposal)
         over = bent.view(-1, *[1] * (proposal.field.ndim - 1))
         flow = torch.where(over, proposal.field.detach(), 0)
         gain = torch.where(bent, proposal.gain, 0)

@@ -227,10 +227,9 @@ def _untrained(run: Run) -> SettingsError:
 def _bent(aligner: WarpAligner, place: Place, given: tuple[Tensor, Tensor, Tensor]) -> Place:
     """The place with the field that a network proposes there, if that explains clearly more."""
     proposal = aligner.propose(*given)
-    gain = float(proposal.gain[0])
-    if not (gain >= aligner.margin and gain > 0):
+    if not aligner.bends(proposal)[0]:
         return place
-    sure = float(torch.sigmoid(proposal.gain[0]))
+    gain, sure = float(proposal.gain[0]), float(torch.sigmoid(proposal.gain[0]))
     return place.bent(proposal.field[0].float().cpu().numpy(), sure, gain)
 
 

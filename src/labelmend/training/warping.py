@@ -110,23 +110,7 @@ class Warping:
             proposal = aligner.propose(logits, found.label, found.valid)
             cost = None if network is None else aligner.price(proposal, ~learns)
         alignment = aligner.settled(proposal, found, batch.label, batch.valid)
-        return Bent(alignment, cost, self._meters(proposal, learns))
-
-    def _meters(self, proposal: Proposal, learns: Tensor) -> dict[str, Tensor]:
-        """How much of the misfit is explained away, of labels that may be bent and of others."""
-        before, after = proposal.before.detach(), proposal.after.detach()
-        flow = proposal.field.detach()
-        middle = mean_displacement(flow).view(*flow.shape[:2], *[1] * (flow.ndim - 2))
-        uneven = (flow - middle).square().sum(1).flatten(1).mean(1).sqrt()
-        gain = proposal.gain
-        bent = ((gain >= self.aligner.margin) & (gain > 0)).to(before)
-        number = learns.sum().to(before)
-        return {
-            "bent": torch.stack([bent[learns].sum(), number]),
-            "bent_by": torch.stack([uneven[learns].sum(), number]),
-            "removed": torch.stack([(before - after)[learns].sum(), before[learns].sum()]),
-            "removed_strong": torch.stack([(before - after)[~learns].sum(), before[~learns].sum()]),
-        }
+        return Bent(alignment, cost, _meters(proposal, aligner.bends(proposal), learns))
 
 
 class ExplainedAway:
@@ -161,3 +145,18 @@ class ExplainedAway:
                     "align.warp.smooth, lower align.warp.reach, or compare with --align shift"
                 )
         return None
+
+
+def _meters(proposal: Proposal, bent: Tensor, learns: Tensor) -> dict[str, Tensor]:
+    """How much of the misfit is explained away, of labels that may be bent and of others."""
+    before, after = proposal.before.detach(), proposal.after.detach()
+    flow = proposal.field.detach()
+    middle = mean_displacement(flow).view(*flow.shape[:2], *[1] * (flow.ndim - 2))
+    uneven = (flow - middle).square().sum(1).flatten(1).mean(1).sqrt()
+    number = learns.sum().to(before)
+    return {
+        "bent": torch.stack([bent[learns].sum().to(before), number]),
+        "bent_by": torch.stack([uneven[learns].sum(), number]),
+        "removed": torch.stack([(before - after)[learns].sum(), before[learns].sum()]),
+        "removed_strong": torch.stack([(before - after)[~learns].sum(), before[~learns].sum()]),
+    }
