@@ -24,7 +24,10 @@ _LITTER = frozenset({"thumbs.db", "desktop.ini"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One pair as listed; split and group are ``None`` where nobody gave them."""
+    """One pair as listed; split and group are ``None`` where nobody gave them.
+
+    ``trusted_before`` is the quality of a label before a person looked at it, where one did.
+    """
 
     image: str
     label: str
@@ -32,6 +35,7 @@ class Entry:
     split: Split | None = None
     group: str | None = None
     annotator: str = ""
+    trusted_before: Quality | None = None
 
 
 @dataclass
@@ -109,7 +113,7 @@ def _by_folders(root: Path) -> Listing:
 
 def _label_folders(found: Listing, root: Path) -> Iterator[tuple[Quality, str, str]]:
     for entry in _sorted(root / "labels"):
-        if entry.is_dir() and entry.name in ("strong", "weak"):
+        if entry.is_dir() and entry.name in ("strong", "weak", "repaired"):
             continue
         if not _is_litter(entry.name):
             near = nearest(entry.name, ("strong", "weak")) if entry.is_dir() else ""

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from labelmend.catalogue.deduce import Undecided, infer_spec, space_of
 from labelmend.catalogue.listing import Entry, Listing, image_stem, list_pairs
+from labelmend.catalogue.repairs import apply_repairs
 from labelmend.catalogue.splits import (
     FILE as SPLITS,
 )
@@ -54,6 +55,7 @@ def inspect(
     val_share: float = 0.2,
     test_share: float = 0.0,
     keep_splits: bool = False,
+    repairs: bool = True,
     progress: Progress | None = None,
 ) -> Inspection:
     """Read every file of a data set once and say what is there and what is wrong.
@@ -64,12 +66,13 @@ def inspect(
         val_share: share of the strong training groups for validation.
         test_share: likewise for testing.
         keep_splits: write the choice into ``splits.csv``, if the set can be used.
+        repairs: use what people decided about labels (``repairs.csv``).
         progress: is told how many of how many files are read.
 
     A trap: nothing is raised for bad data; look at ``problems``.
     """
     shares: dict[Split, float] = {"val": val_share, "test": test_share}
-    seen, to_keep = _look_over(root, shares, seed, progress)
+    seen, to_keep = _look_over(root, shares, seed, progress, repairs=repairs)
     return _with_kept_splits(root, seen, to_keep) if keep_splits else seen
 
 
@@ -81,6 +84,7 @@ def open_data(
     test_share: float = 0.0,
     allow_bad: int = 0,
     keep_splits: bool = True,
+    repairs: bool = True,
 ) -> tuple[DataSet, tuple[Problem, ...]]:
     """A data set to train on, and the problems that were allowed.
 
@@ -89,7 +93,7 @@ def open_data(
             the text names the first file and how to see the rest.
     """
     shares: dict[Split, float] = {"val": val_share, "test": test_share}
-    seen, to_keep = _look_over(root, shares, seed, None)
+    seen, to_keep = _look_over(root, shares, seed, None, repairs=repairs)
     if seen.dataset is None or len(seen.problems) > allow_bad:
         raise DataError(_refusal(root, seen))
     if keep_splits:
@@ -99,14 +103,19 @@ def open_data(
 
 
 def _look_over(
-    root: Path, shares: Mapping[Split, float], seed: int, progress: Progress | None
+    root: Path,
+    shares: Mapping[Split, float],
+    seed: int,
+    progress: Progress | None,
+    *,
+    repairs: bool,
 ) -> tuple[Inspection, dict[str, Split]]:
     """What is there, and the splits that would have to be written down."""
     found = Listing()
     dataset: DataSet | None = None
     to_keep: dict[str, Split] = {}
     try:
-        dataset, to_keep = _inspect(root, found, shares, seed, progress)
+        dataset, to_keep = _inspect(root, found, shares, seed, progress, repairs=repairs)
     except Undecided as question:
         found.problems.append(question.problem)
     except DataError as error:
@@ -122,6 +131,8 @@ def _inspect(
     shares: Mapping[Split, float],
     seed: int,
     progress: Progress | None,
+    *,
+    repairs: bool,
 ) -> tuple[DataSet | None, dict[str, Split]]:
     if not root.is_dir():
         raise DataError("is not a folder; a data set is a folder with images/ and labels/")
@@ -129,6 +140,8 @@ def _inspect(
     listed = list_pairs(root)
     found.entries, found.notes = listed.entries, listed.notes
     found.problems += listed.problems
+    if repairs:
+        apply_repairs(root, found)
     if not found.entries:
         if not found.problems:
             found.refuse(_name(root), "holds no image with a label; put labels into labels/strong/")
@@ -288,7 +301,7 @@ def _splits(
         raise DataError(f"{SPLITS}: {error}") from error
     settled = {g: s for g, s in merged.items() if g in kept or s != "train"}
     open_shares = {s: share for s, share in shares.items() if s not in given.values()}
-    strong = {groups[e.image] for e in entries if e.quality == "strong"}
+    strong = _held_out_of(entries, groups)
     chosen, notes = choose_splits(strong, settled, open_shares, seed)
     found.notes += notes
     if kept:
@@ -301,6 +314,17 @@ def _splits(
     if not kept and not chosen:
         return splits, {}
     return splits, {g: splits[g] for g in strong if g not in given or g in chosen} | dict(kept)
+
+
+def _held_out_of(entries: list[Entry], groups: Mapping[str, str]) -> set[str]:
+    """The strong groups that some may be held out of.
+
+    A label that was repaired was repaired to learn from it, and is held out only where no label
+    was strong before.
+    """
+    strong = [e for e in entries if e.quality == "strong"]
+    before = [e for e in strong if e.trusted_before != "weak"]
+    return {groups[e.image] for e in before or strong}
 
 
 def _sample(

@@ -74,6 +74,9 @@ class InputSettings(Section):
     workers: int = Field(0, ge=0, description="loading processes; 0 loads in the training one")
     timeout: float = Field(120.0, gt=0, description="seconds after which a loading process hangs")
     allow_bad: int = Field(0, ge=0, description="samples that may be left out for bad files")
+    repairs: bool = Field(
+        True, description="use what people decided about labels (repairs.csv in the data folder)"
+    )
     val_share: float = Field(
         0.2, ge=0, lt=1, description="share of the strong training groups held out for validation"
     )

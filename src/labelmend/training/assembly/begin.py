@@ -53,6 +53,7 @@ def create_run(
         test_share=chosen.test_share,
         allow_bad=chosen.allow_bad,
         keep_splits=True,
+        repairs=chosen.repairs,
     )
     # A run is read from other working folders than the one it was begun in.
     dataset = replace(dataset, root=str(data.resolve()))

@@ -1,0 +1,180 @@
+"""Does it pay to repair labels in the order of the audit? Repair the first k, train again, compare.
+
+The scene is ``mixed mistakes`` of ``planted.py``: one weak label in three is shifted, of another
+image, empty, far too large or far too small; 8 strong and 120 weak labels. A first training is
+audited; then somebody who knows the truth repairs the first k labels of the audit (or k drawn at
+random, or, for a ceiling, k of the bad ones), each becomes a strong label (``repairs.csv``), and
+a second training begins anew with the same settings and the same seed. Dice is of the last
+checkpoint on 40 images with true labels, which nobody trained, ranked or chose anything on.
+
+Run: ``python benchmarks/bench_repairs.py``; results are kept one by one and not made again.
+``--picture FILE`` draws the curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import planted
+
+RESULTS = Path(__file__).parent / "results" / "repairs.json"
+STRONG, TEST, WEAK, STEPS = 8, 40, 120, 500
+SEEDS = (3, 4, 5)
+COUNTS = (10, 20, 40)
+ORDERS = ("audit", "random", "known bad")
+COLOURS = {"audit": "#0072b2", "random": "#777777", "known bad": "#009e73"}
+
+
+def run_one(images: str, seed: int, keep: Any, known: dict[str, Any]) -> None:
+    """All trainings of one set and seed that are not known; each is kept when it ends."""
+    case = planted.SETS[images](TEST + STRONG, WEAK, seed, "mixed mistakes")
+    names = [f"{images}/{seed}/none/0"]
+    names += [f"{images}/{seed}/{order}/{count}" for order in ORDERS for count in COUNTS]
+    if all(name in known for name in names):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data = planted.write(case, Path(folder) / "data", test=TEST)
+        run = _trained(data, Path(folder) / "first", seed)
+        orders = _orders(run, case, seed)
+        if names[0] not in known:
+            keep(names[0], {"dice": _judged(run)})
+        for name in names[1:]:
+            if name in known:
+                continue
+            _, _, order, count = name.split("/")
+            first = orders[order][: int(count)]
+            _repair(data, case, first)
+            again = _trained(data, Path(folder) / f"{order}{count}", seed)
+            bad = sum(bool(case.fault[place]) for place in first)
+            keep(name, {"dice": _judged(again), "bad": bad})
+
+
+def _trained(data: Path, out: Path, seed: int) -> Any:
+    from labelmend.training.assembly import fit
+
+    torch.set_num_threads(1)
+    network, given = {"width": 8, "depth": 3}, {"val_share": 0.0}
+    return fit(data, out, seed=seed, steps=STEPS, network=network, input=given)
+
+
+def _judged(run: Any) -> float:
+    from labelmend.inference.evaluate import evaluate
+    from labelmend.inference.predictor import load
+
+    return float(evaluate(load(run), "test").mean["dice"])
+
+
+def _orders(run: Any, case: planted.Planted, seed: int) -> dict[str, list[int]]:
+    """Places of weak labels, those to repair first at the beginning."""
+    from labelmend.audit import run_audit
+    from labelmend.inference.predictor import load
+
+    ranked = [one.label for one in run_audit(load(run)).labels if one.quality == "weak"]
+    weak = range(case.strong, len(case.fault))
+    rng = np.random.default_rng([seed, 11])
+    return {
+        "audit": [int(Path(label).stem[1:]) for label in ranked],
+        "random": [int(n) for n in rng.permutation(list(weak))],
+        "known bad": [int(n) for n in rng.permutation([n for n in weak if case.fault[n]])],
+    }
+
+
+def _repair(data: Path, case: planted.Planted, places: list[int]) -> None:
+    """Put the truth beside the labels, and a table that says so: as a review leaves it."""
+    from labelmend.catalogue.repairs import Repair, repaired_name, write_repairs
+
+    repairs = []
+    for place in places:
+        label = f"labels/weak/s{place}.npy"
+        name = f"{repaired_name(label, 'truth')}.npy"
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(data / name, case.truth[place].astype(np.uint8))
+        repairs.append(Repair(label, "accepted", "strong", name))
+    write_repairs(data, repairs)
+
+
+def table(results: dict[str, Any]) -> str:
+    """Gain in Dice over no repair, mean (least to most) over seeds, as Markdown."""
+    head = ["| images | order |", *(f" {count} repaired |" for count in COUNTS)]
+    lines = ["".join(head), "|---" * (len(COUNTS) + 2) + "|"]
+    for images in planted.SETS:
+        for order in ORDERS:
+            cells = [_cell(results, images, order, count) for count in COUNTS]
+            lines.append(f"| {images} | {order} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def gains(results: dict[str, Any], images: str, order: str, count: int) -> list[float]:
+    """Dice after repairs less that before, for every seed that has both."""
+    pairs = [
+        (results.get(f"{images}/{seed}/{order}/{count}"), results.get(f"{images}/{seed}/none/0"))
+        for seed in SEEDS
+    ]
+    return [after["dice"] - before["dice"] for after, before in pairs if after and before]
+
+
+def _cell(results: dict[str, Any], images: str, order: str, count: int) -> str:
+    found = gains(results, images, order, count)
+    if len(found) < len(SEEDS):
+        return "–"
+    runs = [results[f"{images}/{seed}/{order}/{count}"] for seed in SEEDS]
+    bad = statistics.mean(run["bad"] for run in runs)
+    mean = statistics.mean(found)
+    return f"{mean:+.3f} ({min(found):+.3f} to {max(found):+.3f}), {bad:.0f} were bad"
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Gain against the number of repairs, a panel for each set."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(planted.SETS), sharey=True, squeeze=False)[0]
+    for panel, images in zip(panels, planted.SETS, strict=True):
+        for order in ORDERS:
+            found = [gains(results, images, order, count) for count in COUNTS]
+            if not all(len(one) == len(SEEDS) for one in found):
+                continue
+            middle = [0.0, *(statistics.mean(one) for one in found)]
+            low, high = ([0.0, *(edge(one) for one in found)] for edge in (min, max))
+            panel.plot((0, *COUNTS), middle, color=COLOURS[order], marker="o", label=order)
+            panel.fill_between((0, *COUNTS), low, high, color=COLOURS[order], alpha=0.15, lw=0)
+        panel.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
+        panel.set_title(images, fontsize=10)
+        panel.set_xlabel(f"labels repaired, of {WEAK}")
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("gain in Dice")
+    panels[0].legend(frameon=False, fontsize=9)
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Run what is missing, keep it, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--picture", type=Path, default=None)
+    given = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.parent.mkdir(exist_ok=True)
+
+    def keep(name: str, found: dict[str, Any]) -> None:
+        results[name] = found
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        print(name, {k: round(v, 4) for k, v in found.items()}, flush=True)
+
+    for seed in SEEDS:
+        for images in planted.SETS:
+            run_one(images, seed, keep, results)
+    print(table(results))
+    if given.picture:
+        draw(results, given.picture)
+
+
+if __name__ == "__main__":
+    main()
