@@ -28,7 +28,7 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 USUAL_FUNCTION = 22
 MOST_PARAMETERS = 6
-ABOVE = ("training", "inference", "audit", "report", "serve", "review", "demo", "cli")
+ABOVE = ("training", "inference", "audit", "verdict", "report", "serve", "review", "demo", "cli")
 CATCH_ALLS = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 TORCH_FREE = ("labelmend.cli", "labelmend.catalogue.scan", "labelmend.files.readers")
 

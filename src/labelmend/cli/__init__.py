@@ -8,7 +8,7 @@ from io import TextIOWrapper
 
 import cyclopts
 
-from labelmend.cli import after, before, training
+from labelmend.cli import after, before, training, verdict
 from labelmend.cli.failures import answer
 
 # Whatever needs torch is imported inside the commands that use it: --help and check answer at once.
@@ -27,6 +27,7 @@ for _command in (
     training.train,
     before.settings,
     after.evaluate,
+    verdict.verdict,
     after.predict,
     after.fix,
     after.report,

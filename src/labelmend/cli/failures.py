@@ -44,7 +44,7 @@ def answer(command: Callable[[], object]) -> int:
 
 
 def _at_prompt(error: cyclopts.CycloptsError) -> str:
-    text = str(error).strip().rstrip(".")
+    text = str(error).strip().replace("...", "…").rstrip(".")
     if isinstance(error, cyclopts.UnusedCliTokensError):
         text = f"too many words: {' '.join(error.unused_tokens or ())}"
     command = " ".join(["labelmend", *(error.command_chain or ())])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from labelmend.cli.output import Flag, make_watcher
+from labelmend.cli.verdict import verdict as judge
 from labelmend.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def train(
     mix: Flag = False,
     dual: Flag = False,
     align: Literal["none", "shift", "rigid", "similarity", "affine", "warp"] | None = None,
+    verdict: Flag = False,
     network: str | None = None,
     quiet: Flag = False,
 ) -> int:
@@ -73,6 +75,8 @@ def train(
     align
         Put weak labels where the network says they belong before they are learned from: none,
         shift, rigid (and turned), similarity (and scaled) or affine.
+    verdict
+        Afterwards train on strong labels alone beside it, and say whether the weak ones helped.
     network
         With --resume, the run's own network, repeated, where it is module:Class of yours.
     quiet
@@ -85,6 +89,10 @@ def train(
         **_section("dual", use=dual or None),
         **_section("align", transform=align),
     }
+    if verdict and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingsError(
+            "--verdict trains in one process; train without it, then: labelmend verdict RUN"
+        )
     if resume is not None:
         if options or any(v is not None for v in (data, out, preset, config, set_)):
             raise SettingsError(
@@ -95,14 +103,7 @@ def train(
 
         run = go_on(resume, watcher=make_watcher(quiet), network=network)
     else:
-        if data is None or out is None:
-            raise SettingsError(
-                "train wants a data folder and a run folder: labelmend train DATA --out RUN"
-            )
-        if network is not None:
-            raise SettingsError(
-                f"--network belongs to --resume; to train one, --set network.name={network}"
-            )
+        data, out = _wanted(data, out, network)
         from labelmend.config import gather
 
         chosen = gather(preset or "weighted", config, set_ or [], options)
@@ -112,7 +113,20 @@ def train(
         run = fit(data, out, settings=chosen, watcher=make_watcher(quiet))
     if not quiet and os.environ.get("RANK", "0") == "0":
         print(_trained(run, resume or out))
-    return 0
+    return judge(run.path, network=network) if verdict else 0
+
+
+def _wanted(data: Path | None, out: Path | None, network: str | None) -> tuple[Path, Path]:
+    """What a new training needs, and has."""
+    if data is None or out is None:
+        raise SettingsError(
+            "train wants a data folder and a run folder: labelmend train DATA --out RUN"
+        )
+    if network is not None:
+        raise SettingsError(
+            f"--network belongs to --resume; to train one, --set network.name={network}"
+        )
+    return data, out
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from labelmend.training.assembly.parts import DEFAULT_STEPS
 from labelmend.training.assembly.weighing import table as initial_weights
 from labelmend.training.assembly.weighing import trusted_and_trained
 from labelmend.types import Sample
+from labelmend.verdict import read_verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,7 @@ def _story(run: Run, rows: Sequence[WeightRow], history: Sequence[Mapping[str, A
         _weighing(run, rows, history),
         tuple(_judgements(run.path)),
         _mixing(run) if run.settings.mixing.use else None,
+        read_verdict(run),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Tone = Literal["fact", "good", "warning", "unknown"]
-Topic = Literal["Data", "Training", "Held-out", "Weights", "Mixed images"]
+Topic = Literal["Data", "Training", "Held-out", "Weights", "Mixed images", "Verdict"]
 
 METRICS = {
     "dice": "Dice",

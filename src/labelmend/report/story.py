@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
+from labelmend.verdict import Verdict
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -197,3 +199,4 @@ class Story:
     weighing: Weighing
     judgements: tuple[Judgement, ...] = ()
     mixing: Mixing | None = None
+    verdict: Verdict | None = None

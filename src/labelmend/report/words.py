@@ -6,10 +6,19 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from labelmend.report.mixed_words import tell_mixing
-from labelmend.report.phrases import Sentence, count, duration, figure, metric_name, were
+from labelmend.report.phrases import (
+    Sentence,
+    Tone,
+    count,
+    duration,
+    figure,
+    metric_name,
+    were,
+)
 from labelmend.report.story import Course, Curve, Data, Judgement, Story
 from labelmend.report.trends import change_after, lowest_stretch, quarters, trend
 from labelmend.report.weight_words import tell_weights
+from labelmend.verdict import Outcome, Verdict
 
 FEW = 5
 """With fewer held-out labels a figure is only rough."""
@@ -24,6 +33,7 @@ def tell(story: Story) -> list[Sentence]:
     """
     return [
         *_about_data(story.data, story.course),
+        *(_about_verdict(story.verdict) if story.verdict else ()),
         *_about_held_out(story.data, story.course, story.judgements),
         *tell_weights(story.data, story.weighing),
         *(tell_mixing(story.mixing) if story.mixing else ()),
@@ -51,6 +61,16 @@ def _about_data(data: Data, course: Course) -> Iterator[Sentence]:
     if data.notes:
         notes = " ".join(note if note.endswith(".") else f"{note}." for note in data.notes)
         yield Sentence("Data", "fact", f"How the files were understood: {notes}")
+
+
+# ---------------------------------------------------------------------- were weak labels worth it
+
+
+def _about_verdict(verdict: Verdict) -> Iterator[Sentence]:
+    tones: dict[Outcome, Tone] = {"helped": "good", "hurt": "warning", "unclear": "unknown"}
+    yield Sentence("Verdict", tones[verdict.outcome], verdict.said(), lead=True)
+    for remark in verdict.remarks():
+        yield Sentence("Verdict", "fact", remark)
 
 
 # ---------------------------------------------------------------------- held-out labels
