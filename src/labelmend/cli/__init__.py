@@ -8,7 +8,17 @@ from io import TextIOWrapper
 
 import cyclopts
 
-from labelmend.cli import after, before, training, verdict
+from labelmend.cli import (
+    after,
+    audit,
+    before,
+    exchange,
+    export,
+    labels,
+    review,
+    training,
+    verdict,
+)
 from labelmend.cli.failures import answer
 
 # Whatever needs torch is imported inside the commands that use it: --help and check answer at once.
@@ -30,10 +40,16 @@ for _command in (
     verdict.verdict,
     after.predict,
     after.fix,
+    audit.audit,
+    review.review,
+    labels.propose,
+    exchange.export_labels,
+    export.export,
     after.report,
     before.demo,
 ):
     app.command(_command)
+app.command(exchange.import_, name="import")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

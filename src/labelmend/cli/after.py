@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from labelmend.cli.output import Flag, Json, as_json, complain, make_watcher
 
 if TYPE_CHECKING:
+    from labelmend.inference.files import Outcome
     from labelmend.inference.predictor import Predictor
 
 Split = Literal["train", "val", "test"]
@@ -75,6 +76,16 @@ def predict(
     model: Model = "main",
     device: str = "auto",
     network: str | None = None,
+    flips: Flag = False,
+    precision: Literal["float32", "bf16"] = "float32",
+    memory: float | None = None,
+    resume: Flag = False,
+    overlays: Flag = False,
+    probabilities: Flag = False,
+    conclusions: Flag = False,
+    smallest: int = 1,
+    rules: Path | None = None,
+    parquet: Flag = False,
     quiet: Flag = False,
 ) -> int:
     """Write a label for every input, in the input's family of formats.
@@ -84,7 +95,7 @@ def predict(
     run
         The run folder.
     inputs
-        Files, or folders of them.
+        Files, folders of them, or patterns in quotes, such as "slides/**/*.tif".
     out
         Where the labels go; RUN/predictions by default, or RUN/predictions-MODEL.
     checkpoint
@@ -96,22 +107,70 @@ def predict(
         auto, cpu, cuda or mps.
     network
         The run's own network, repeated, where it is module:Class of yours.
+    flips
+        Predict mirror images too and take the mean; 2, 4 or 8 times the time.
+    precision
+        What the network computes with: float32, or bf16, which is quicker on GPUs.
+    memory
+        GiB that one file may take; what takes more is predicted strip by strip, to the
+        same label, or refused. By default 2, and nothing is refused.
+    resume
+        Keep labels that were finished by the same model in the same way.
+    overlays
+        Draw the outlines over every image, in OUT/overlays.
+    probabilities
+        Keep the probability of every class, in OUT/probabilities.
+    conclusions
+        Count and measure all objects, in OUT/conclusions or, without --out,
+        RUN/conclusions.
+    smallest
+        Leave objects of fewer positions out of the conclusions.
+    rules
+        A CSV of name, where, verdict, such as: many,cell.count > 10,see a doctor.
+    parquet
+        Write the conclusions as Parquet, too.
     quiet
         Say nothing but what went wrong.
     """
-    from labelmend.inference.files import predict_files
+    from labelmend.inference.beside import Beside
+    from labelmend.inference.files import Way, predict_all
 
     predictor = _load(run, checkpoint, model, device, network)
+    folder = None
+    if conclusions:
+        folder = predictor.folder("conclusions") if out is None else out / "conclusions"
+    beside = Beside(folder, overlays, probabilities, smallest, rules, parquet)
+    way = Way(flips, precision, memory, resume, beside)
     out = out or predictor.folder("predictions")
     watcher = make_watcher(quiet, title="predicting")
-    written, failed = predict_files(predictor, inputs, out, watcher=watcher)
-    for problem in failed:
+    outcome = predict_all(predictor, inputs, out, way, watcher=watcher)
+    for problem in (*outcome.failed, *outcome.unjudged):
         print(f"failed: {problem}")
     if not quiet:
-        print(f"{len(written)} label{'s' * (len(written) != 1)} written to {out}")
+        _say_what_came_of_it(outcome, out, folder)
+    return _complain_of(outcome)
+
+
+def _say_what_came_of_it(outcome: Outcome, out: Path, folder: Path | None) -> None:
+    kept = f", {len(outcome.kept)} kept from before" if outcome.kept else ""
+    count = len(outcome.written)
+    print(f"{count} label{'s' * (count != 1)} written to {out}{kept}")
+    if folder is not None:
+        objects = sum(len(each.objects) for each in outcome.conclusions)
+        print(f"{objects} object{'s' * (objects != 1)}: {folder / 'objects.csv'}")
+        print(f"per file: {folder / 'files.csv'}")
+    verdicts = {rule.name: rule.verdict for rule in outcome.rules}
+    for each in outcome.conclusions:
+        for name in each.flags:
+            print(f"flagged: {each.file}: {verdicts[name]}")
+
+
+def _complain_of(outcome: Outcome) -> int:
+    failed = outcome.failed
     if not failed:
-        return 0
-    title = f"{len(failed)} of {len(failed) + len(written)} inputs failed"
+        return complain(outcome.unjudged[0]) if outcome.unjudged else 0
+    total = len(failed) + len(outcome.written) + len(outcome.kept)
+    title = f"{len(failed)} of {total} inputs failed"
     return complain(f"{title}{', the first' * (len(failed) > 1)}: {failed[0]}")
 
 

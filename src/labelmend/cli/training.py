@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -34,6 +35,7 @@ def train(
     mix: Flag = False,
     dual: Flag = False,
     align: Literal["none", "shift", "rigid", "similarity", "affine", "warp"] | None = None,
+    with_reviews: Path | None = None,
     verdict: Flag = False,
     network: str | None = None,
     quiet: Flag = False,
@@ -75,6 +77,9 @@ def train(
     align
         Put weak labels where the network says they belong before they are learned from: none,
         shift, rigid (and turned), similarity (and scaled) or affine.
+    with_reviews
+        A run of the same data: what people decided on its review page is first written
+        beside the data, where this training and all later ones use it.
     verdict
         Afterwards train on strong labels alone beside it, and say whether the weak ones helped.
     network
@@ -94,7 +99,7 @@ def train(
             "--verdict trains in one process; train without it, then: labelmend verdict RUN"
         )
     if resume is not None:
-        if options or any(v is not None for v in (data, out, preset, config, set_)):
+        if options or any(v is not None for v in (data, out, preset, config, set_, with_reviews)):
             raise SettingsError(
                 "--resume goes on with the run's own data and settings; give no other option, "
                 "or begin a new run with --out"
@@ -107,6 +112,8 @@ def train(
         from labelmend.config import gather
 
         chosen = gather(preset or "weighted", config, set_ or [], options)
+        if with_reviews is not None:
+            _bring_in(with_reviews, data, out, quiet=quiet)
         # Settings are checked before torch is imported, which takes seconds.
         from labelmend.training.assembly import fit
 
@@ -127,6 +134,25 @@ def _wanted(data: Path | None, out: Path | None, network: str | None) -> tuple[P
             f"--network belongs to --resume; to train one, --set network.name={network}"
         )
     return data, out
+
+
+def _bring_in(reviewed: Path, data: Path, out: Path, *, quiet: bool) -> None:
+    """Write the repairs of a review beside the data, once it is clear that training can begin."""
+    from labelmend.review.repaired import export_review
+    from labelmend.runs import Run
+    from labelmend.runs.folder import refuse_occupied
+
+    refuse_occupied(out)
+    run = Run.open(reviewed)
+    if Path(run.data.root).resolve() != data.resolve():
+        raise SettingsError(
+            f"--with-reviews wants a run of {data}, and {reviewed} was trained on {run.data.root}"
+        )
+    if os.environ.get("RANK", "0") != "0":
+        return
+    done = export_review(run)
+    if not quiet:
+        print(f"reviewed: {done.said()}", file=sys.stderr)
 
 
 def _given(**values: Any) -> dict[str, Any]:

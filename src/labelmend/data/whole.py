@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labelmend.data.patches import Joiner, regions
+from labelmend.data.patches import Joiner, _window, count, regions
 from labelmend.metrics import Row, event_metrics, regression_metrics, segmentation_metrics
 from labelmend.types import DataSpec, Region
 
@@ -17,7 +19,10 @@ Predict = Callable[[Tensor], Tensor]
 """``(batch, channels, *space)`` → ``(batch, scores, *space)`` of the same space."""
 
 
-@torch.inference_mode()
+Read = Callable[[Region], Tensor]
+"""A region → ``(channels, *region.size)`` of the prepared image, on the device that predicts."""
+
+
 def predict_whole(
     predict: Predict,
     image: Tensor,
@@ -47,17 +52,136 @@ def predict_whole(
     True
     """
     size = tuple(image.shape[1:])
-    joiner: Joiner | None = None
-    for places in _chunks(regions(size, patch, overlap), batch):
-        cut = torch.stack([image[(slice(None), *place.slices)] for place in places])
+
+    def read(place: Region) -> Tensor:
+        return image[(slice(None), *place.slices)]
+
+    patches = _Patches(size, patch, overlap, batch)
+    return next(_joined(predict, read, patches, multiple, depth=size[0]))[1]
+
+
+def predict_strips(
+    predict: Predict,
+    read: Read,
+    size: tuple[int, ...],
+    *,
+    patch: tuple[int, ...],
+    overlap: float = 0.5,
+    multiple: int = 1,
+    batch: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """What :func:`predict_whole` gives, bit for bit, in strips along the first axis.
+
+    Only the strip that patches still fall on is kept: ``patch[0]`` positions of the first axis,
+    all of the others. The trap: it is a generator, so nothing is predicted before the first strip
+    is asked for.
+
+    Args:
+        predict: as for :func:`predict_whole`, like all that is not named here.
+        read: gives the image, region by region; those of one start follow each other.
+        size: positions of the whole image per space axis.
+        progress: told after every call of the network how many patches of how many are done.
+
+    Yields:
+        Where a strip begins, and its scores ``(scores, positions, *rest)`` float32; strips follow
+        one another without gap or overlap.
+
+    >>> image = torch.rand(1, 37, 20)
+    >>> cut = lambda place: image[(slice(None), *place.slices)]
+    >>> strips = predict_strips(lambda x: x, cut, (37, 20), patch=(16, 16))
+    >>> [(start, strip.shape[1]) for start, strip in strips]
+    [(0, 8), (8, 8), (16, 5), (21, 16)]
+    """
+    patches = _Patches(size, patch, overlap, batch)
+    yield from _joined(predict, read, patches, multiple, min(size[0], patch[0]), progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Patches:
+    """Where patches are cut and how many go together."""
+
+    size: tuple[int, ...]
+    patch: tuple[int, ...]
+    overlap: float
+    batch: int
+
+    def __len__(self) -> int:
+        return count(self.size, self.patch, self.overlap)
+
+    def __iter__(self) -> Iterator[list[Region]]:
+        places = self._places()
+        while chunk := list(islice(places, self.batch)):
+            yield chunk
+
+    def _places(self) -> Iterator[Region]:
+        """The regions of :func:`regions`, in their order, without a list of them all."""
+        size, patch, overlap = self.size, self.patch, self.overlap
+        rest = [Region((), ())] if len(size) == 1 else regions(size[1:], patch[1:], overlap)
+        for row in regions(size[:1], patch[:1], overlap):
+            for place in rest:
+                yield Region(row.start + place.start, row.size + place.size)
+
+
+@torch.inference_mode()
+def _joined(
+    predict: Predict,
+    read: Read,
+    patches: _Patches,
+    multiple: int,
+    depth: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Strips of what patches join to; ``depth`` positions of the first axis are in memory."""
+    joiner: _Rolling | None = None
+    begin, done = 0, 0
+    for places in patches:
+        cut = torch.stack([read(place) for place in places])
         scores = _predict_padded(predict, cut, multiple).float().cpu().numpy()
         if joiner is None:
-            joiner = Joiner(scores.shape[1], size, "hann")
+            joiner = _Rolling(scores.shape[1], (depth, *patches.size[1:]))
         for place, score in zip(places, scores, strict=True):
-            joiner.add(score, place)
+            first, *rest = place.start
+            if first + place.size[0] > begin + depth:
+                yield begin, joiner.leave(first - begin)
+                begin = first
+            joiner.add(score, Region((first - begin, *rest), place.size))
+        done += len(places)
+        if progress is not None:
+            progress(done, len(patches))
     if joiner is None:
         raise AssertionError("regions() covers every image with at least one region")
-    return joiner.result()
+    yield begin, joiner.result()
+
+
+class _Rolling(Joiner):
+    """A joiner whose array goes along the first axis of a larger one."""
+
+    def __init__(self, channels: int, size: tuple[int, ...]) -> None:
+        super().__init__(channels, size, "hann")
+        self._change = np.empty((), np.float32)
+
+    def add(self, patch: np.ndarray, region: Region) -> None:
+        """As in any joiner, to the same bits; without new arrays, which would take the time."""
+        window = _window(region.size, self._blend)
+        if self._change.shape != patch.shape:
+            self._change, self._share = np.empty_like(patch), np.empty_like(window)
+        weight = self._weight[region.slices]
+        mean = self._mean[(slice(None), *region.slices)]
+        np.add(weight, window, out=weight)
+        np.divide(window, weight, out=self._share)
+        np.subtract(patch, mean, out=self._change)
+        np.multiply(self._change, self._share, out=self._change)
+        np.add(mean, self._change, out=mean)
+
+    def leave(self, by: int) -> np.ndarray:
+        """The first ``by`` positions, which nothing will be added to, and go on behind them."""
+        kept = self._mean.shape[1] - by
+        left = self._mean[:, :by].copy()
+        for array in (*self._mean, self._weight):
+            array[:kept] = array[by:]
+            array[kept:] = 0
+        return left
 
 
 def _predict_padded(predict: Predict, images: Tensor, multiple: int) -> Tensor:
@@ -68,11 +192,6 @@ def _predict_padded(predict: Predict, images: Tensor, multiple: int) -> Tensor:
         images = F.pad(images, pads, mode="replicate")
     scores = predict(images)
     return scores[(slice(None), slice(None), *(slice(0, n) for n in size))]
-
-
-def _chunks(places: list[Region], size: int) -> Iterator[list[Region]]:
-    for start in range(0, len(places), size):
-        yield places[start : start + size]
 
 
 def judge(

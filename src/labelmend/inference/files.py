@@ -2,16 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
-from labelmend.errors import DataError, LabelmendError, RunError
-from labelmend.files.formats import SUFFIXES, split_name
+import numpy as np
+
+from labelmend.errors import DataError, LabelmendError, RunError, SettingsError
+from labelmend.files.formats import kind_of, split_name
 from labelmend.files.readers import read_as, write_label
+from labelmend.files.stripwise import write_label_strips
+from labelmend.files.tiled import StripImage, open_strips
+from labelmend.inference.beside import About, Beside, gathering
+from labelmend.inference.conclusions import Conclusion, Figures, read_part, write_conclusions
+from labelmend.inference.flips import Flipped, HalfBits
+from labelmend.inference.inputs import (
+    label_name,
+    make_folder,
+    plan,
+    refuse_replacing,
+    written_suffix,
+)
+from labelmend.inference.large import (
+    GIB,
+    cut,
+    memory_in_one,
+    memory_in_strips,
+    predict_in_strips,
+    why_not,
+    windows,
+)
 from labelmend.inference.predictor import Predictor
+from labelmend.inference.record import Record, hash_image, hash_model
+from labelmend.inference.rules import Rule
 from labelmend.progress import Silent, Watcher
-from labelmend.runs.atomic import keeping
-from labelmend.types import DataSet, DataSpec
+from labelmend.types import Raster
+
+__all__ = ["Outcome", "Way", "label_name", "predict_all", "predict_files", "written_suffix"]
+
+USUAL_MEMORY = 2.0
+"""GiB that one file may take before it is predicted strip by strip, where nobody says."""
+
+_DIVIDED = ("TIFF", "npy")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How files are predicted.
+
+    Attributes:
+        flips: whether mirror images are predicted too and the mean is taken.
+        precision: the numbers that the network computes with.
+        memory: GiB that one file may take, the network aside. Above it files are predicted strip
+            by strip, and refused where that cannot be done. None: 2, and what cannot be divided
+            is predicted in memory, whatever it takes.
+        resume: whether labels that were finished in the same way are kept.
+        beside: what is wanted beside labels.
+    """
+
+    flips: bool = False
+    precision: Literal["float32", "bf16"] = "float32"
+    memory: float | None = None
+    resume: bool = False
+    beside: Beside = field(default_factory=Beside)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a prediction.
+
+    Attributes:
+        written: the labels that were written.
+        failed: one sentence for every file that could not be predicted.
+        kept: the labels that were there already, of the same image by the same model.
+        conclusions: one per file, where they were asked for.
+        rules: the rules that were judged.
+        unjudged: one sentence for every rule that asks for what is not known of a file.
+    """
+
+    written: list[Path]
+    failed: list[str]
+    kept: list[Path]
+    conclusions: list[Conclusion]
+    rules: tuple[Rule, ...] = ()
+    unjudged: tuple[str, ...] = ()
 
 
 def predict_files(
@@ -35,143 +111,290 @@ def predict_files(
             to one file, or a label would replace an input or a file that the run was trained on.
         StorageError: when the disk refuses.
     """
-    watcher = watcher or Silent()
-    planned = _planned(inputs, out, predictor.run.data)
-    _make(out)
-    written: list[Path] = []
-    failed: list[str] = []
-    watcher.start(len(planned), 0)
-    try:
-        for number, (target, source) in enumerate(planned.items(), 1):
+    outcome = predict_all(predictor, inputs, out, watcher=watcher)
+    return outcome.written, outcome.failed
+
+
+def predict_all(
+    predictor: Predictor,
+    inputs: Sequence[Path],
+    out: Path,
+    way: Way | None = None,
+    *,
+    watcher: Watcher | None = None,
+) -> Outcome:
+    """:func:`predict_files` with all there is to choose.
+
+    Images that are too large for memory are predicted strip by strip where their format allows,
+    to the same label. While it works, ``OUT/predictions.jsonl`` says what is finished; it stays
+    when the work was stopped, and with ``way.resume``, which skips what is finished.
+
+    Args:
+        predictor: what predicts.
+        inputs: files, folders, or patterns with ``* ? [``.
+        out: the folder of the labels.
+        way: how; see :class:`Way`.
+        watcher: told how many files are done and, of a large one, how many patches.
+
+    Raises:
+        SettingsError: for what cannot be had, before anything is done; else as
+            :func:`predict_files`.
+    """
+    way, watcher = way or Way(), watcher or Silent()
+    rules = way.beside.check(predictor.spec)
+    if way.memory is not None and not way.memory > 0:
+        raise SettingsError(f"--memory is a number of GiB above 0, not {way.memory}")
+    planned = plan(inputs, out, predictor.run.data)
+    beside = [p for t in planned for p in way.beside.places(out, t.relative_to(out)).values()]
+    refuse_replacing(beside, planned.values(), predictor.run.data)
+    make_folder(out)
+    work = _Work(_as_wished(predictor, way), out, way, watcher, planned)
+    outcome = work.all_files()
+    if way.beside.conclusions is None:
+        return outcome
+    judged, unjudged = _judge(work.parts, predictor, rules)
+    folder, parquet = way.beside.conclusions, way.beside.parquet
+    write_conclusions(folder, judged, predictor.spec, parquet=parquet)
+    return replace(outcome, conclusions=judged, rules=rules, unjudged=tuple(unjudged))
+
+
+def _as_wished(predictor: Predictor, way: Way) -> Predictor:
+    network = predictor.network
+    if way.precision == "bf16":
+        network = HalfBits(network)
+    if way.flips:
+        network = Flipped(network, predictor.spec.task)
+    return replace(predictor, network=network.eval())
+
+
+def _judge(
+    parts: Sequence[Path], predictor: Predictor, rules: Sequence[Rule]
+) -> tuple[list[Conclusion], list[str]]:
+    """The conclusions with their flags, and what could not be judged."""
+    figures = Figures(predictor.spec)
+    judged, unjudged = [], []
+    for part in parts:
+        conclusion = read_part(part)
+        for rule in rules:
             try:
-                _predict_file(predictor, source, target)
-                written.append(target)
-            except RunError:
-                raise  # the disk would refuse the next one too
-            except LabelmendError as error:
-                text = str(error)
-                failed.append(text if str(source) in text else f"{source}: {text}")
-            watcher.step(number, {})
-    finally:
+                conclusion = figures.judge(conclusion, rule)
+            except DataError as error:
+                unjudged.append(str(error))
+        judged.append(conclusion)
+    return judged, unjudged
+
+
+class _Work:
+    """Predicts what is planned, one file after the other."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        out: Path,
+        way: Way,
+        watcher: Watcher,
+        planned: dict[Path, Path],
+    ) -> None:
+        self._predictor = predictor
+        self._out = out
+        self._way = way
+        self._watcher = watcher
+        self._planned = planned
+        self.parts: list[Path] = []
+        options = asdict(way.beside) | {"flips": way.flips, "precision": way.precision}
+        names = ("flips", "precision", "overlays", "probabilities", "smallest")
+        asked = {name: options[name] for name in names}
+        asked["conclusions"] = way.beside.conclusions is not None
+        self._record = Record(out, hash_model(predictor, asked), predictor.step)
+
+    def all_files(self) -> Outcome:
+        """Predict every file; what fails stops no other, but for a disk that refuses."""
+        outcome = Outcome([], [], [], [])
+        if not self._way.resume:
+            self._begin_anew()
+        self._watcher.start(len(self._planned), 0)
+        try:
+            for number, (target, source) in enumerate(self._planned.items(), 1):
+                try:
+                    self._one_file(source, target, number, outcome)
+                except RunError:
+                    raise  # the disk would refuse the next one too
+                except LabelmendError as error:
+                    text = str(error)
+                    outcome.failed.append(text if str(source) in text else f"{source}: {text}")
+                self._watcher.step(number, {})
+        finally:
+            self._watcher.finish()
+        if not self._way.resume:
+            self._record.forget()
+        return outcome
+
+    def _begin_anew(self) -> None:
+        if len(self._record):
+            self._watcher.say(
+                f"{len(self._record)} labels of a prediction that was stopped are made again; "
+                "--resume would keep those that are as they should be"
+            )
+        self._record.forget()
+
+    def _one_file(self, source: Path, target: Path, number: int, outcome: Outcome) -> None:
+        places = self._way.beside.places(self._out, target.relative_to(self._out))
+        sha256 = hash_image(source)
+        if self._way.resume and self._record.is_finished(target, sha256):
+            outcome.kept.append(self._record.made(target))
+        else:
+            made = self._predict(source, target, number, places)
+            self._record.add(target, sha256, [made, *places.values()])
+            outcome.written.append(made)
+        self.parts += [places["part"]] if "part" in places else []
+
+    def _predict(self, source: Path, target: Path, number: int, places: dict[str, Path]) -> Path:
+        large = self._large(source)
+        if large is not None:
+            with large:
+                return self._in_strips(large, target, number, places)
+        raster = read_as(source, self._predictor.spec)
+        self._check_channels(source, raster.array.shape[0])
+        self._check_memory(source, raster)
+        return self._in_memory(source, target, raster, places)
+
+    def _in_memory(
+        self, source: Path, target: Path, raster: Raster, places: dict[str, Path]
+    ) -> Path:
+        predictor = self._predictor
+        scores = predictor.scores(raster)
+        label = predictor.decide(scores)
+        make_folder(target.parent)
+        if places:
+            about = self._about(source, target, raster.array.shape, raster.spacing)
+            with gathering(self._way.beside, places, about, predictor.spec) as gatherer:
+                for strip in cut(raster.array, scores):
+                    rows = slice(strip.start, strip.start + strip.scores.shape[1])
+                    gatherer.add(strip, label[rows])
+        write_label(target, label, predictor.spec, raster)
+        return target
+
+    def _in_strips(
+        self, image: StripImage, target: Path, number: int, places: dict[str, Path]
+    ) -> Path:
+        predictor, beside = self._predictor, self._way.beside
+        target = self._for_strips(image.path, target)
+        make_folder(target.parent)
+        about = self._about(image.path, target, image.shape, image.spacing)
+        with ExitStack() as stack:
+            again = stack.enter_context(_opened(image.path, predictor))
+            progress = self._through_one_file(image, number, stack)
+            gatherer = stack.enter_context(gathering(beside, places, about, predictor.spec))
+
+            def labels() -> Iterator[np.ndarray]:
+                for strip in predict_in_strips(predictor, image, again, progress=progress):
+                    label = predictor.decide(strip.scores)
+                    gatherer.add(strip, label)
+                    yield label
+
+            write_label_strips(
+                target, labels(), predictor.spec, size=about.size, spacing=image.spacing
+            )
+        return target
+
+    def _through_one_file(
+        self, image: StripImage, number: int, stack: ExitStack
+    ) -> Callable[[int, int], None]:
+        """Show how far a large file is, then again how many files are done."""
+        watcher, total = self._watcher, len(self._planned)
         watcher.finish()
-    return written, failed
+        watcher.say(f"{image.path} is predicted strip by strip")
+        watcher.start(windows(self._predictor, image), 0)
+        stack.callback(watcher.start, total, number - 1)
+        stack.callback(watcher.finish)
 
+        def progress(done: int, _total: int) -> None:
+            watcher.step(done, {})
 
-def _predict_file(predictor: Predictor, source: Path, target: Path) -> None:
-    spec = predictor.spec
-    raster = read_as(source, spec)
-    if raster.array.shape[0] != spec.channels:
-        raise DataError(
-            f"{source} has {raster.array.shape[0]} channels, and the images that the network was "
-            f"trained on {spec.channels}; convert it"
-        )
-    label = predictor.predict(raster.array, spacing=raster.spacing)
-    _make(target.parent)
-    write_label(target, label, spec, raster)
+        return progress
 
-
-def _make(folder: Path) -> None:
-    wrong = next((p for p in (folder, *folder.parents) if p.exists() and not p.is_dir()), None)
-    if wrong is not None:
-        raise RunError(f"labels cannot go to {folder}: {wrong} is a file; name a folder")
-    with keeping("the labels", folder, 0):
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-def _planned(inputs: Sequence[Path], out: Path, data: DataSet) -> dict[Path, Path]:
-    planned: dict[Path, Path] = {}
-    for given in inputs:
-        for source, place in _found(given, data):
-            target = out / place.parent / label_name(place.name, data)
-            if target in planned and planned[target].resolve() != source.resolve():
-                raise DataError(
-                    f"{planned[target]} and {source} would both be written to {target}; "
-                    "predict them into two folders"
-                )
-            planned.setdefault(target, source)
-    if not planned:
-        known = " ".join(SUFFIXES)
-        raise DataError(
-            f"no file to predict in {', '.join(str(p) for p in inputs)}; read are {known}"
-        )
-    _refuse_replacing(planned, data)
-    return planned
-
-
-def _refuse_replacing(planned: Mapping[Path, Path], data: DataSet) -> None:
-    """An image or a label made by hand is never replaced by a prediction."""
-    root = Path(data.root).resolve()
-    samples = {root / path for sample in data.samples for path in (sample.image, sample.label)}
-    precious = samples | {source.resolve() for source in planned.values()}
-    for target in planned:
-        if target.resolve() in precious:
+    def _for_strips(self, source: Path, target: Path) -> Path:
+        """The file for a label that is written strip by strip: as planned, or in another format."""
+        dims = self._predictor.spec.dims
+        kind = kind_of(target.name)
+        if kind == "npy" or (kind == "TIFF" and dims > 1):
+            return target
+        stem, suffix = split_name(target.name)
+        other = target.with_name(stem + (".tif" if dims > 1 else ".npy"))
+        sources = self._planned.values()
+        refuse_replacing([other], sources, self._predictor.run.data)
+        if other in self._planned:
             raise DataError(
-                f"{target} is an input or belongs to the data set, and a prediction would replace "
-                "it; choose another --out"
+                f"{source}: its label is too large for {suffix} and would become {other}, which "
+                f"is that of {self._planned[other]}; predict them into two folders"
+            )
+        return other
+
+    def _about(
+        self, source: Path, target: Path, shape: tuple[int, ...], spacing: Sequence[float] | None
+    ) -> About:
+        name = target.relative_to(self._out).as_posix()
+        return About(str(source), name, tuple(shape[1:]), spacing)
+
+    def _large(self, source: Path) -> StripImage | None:
+        """The image opened, where it is to be predicted strip by strip."""
+        spec = self._predictor.spec
+        image = open_strips(source, spec) if kind_of(source.name) in _DIVIDED else None
+        if image is None:
+            return None
+        try:
+            if self._is_divided(image):
+                return image
+        except BaseException:
+            image.close()
+            raise
+        image.close()
+        return None
+
+    def _is_divided(self, image: StripImage) -> bool:
+        predictor, given = self._predictor, self._way.memory
+        limit = (given or USUAL_MEMORY) * GIB
+        whole, strips = (
+            estimate(predictor, image.shape, image.dtype.itemsize)
+            for estimate in (memory_in_one, memory_in_strips)
+        )
+        if whole <= limit:
+            return False
+        self._check_channels(image.path, image.shape[0])
+        reason = why_not(predictor, image)
+        if given is None:
+            return not reason and strips < whole
+        if reason:
+            raise self._too_large(image.path, whole, reason)
+        if strips > limit:
+            raise self._too_large(image.path, strips, "strip by strip already")
+        return True
+
+    def _check_memory(self, source: Path, raster: Raster) -> None:
+        need = memory_in_one(self._predictor, raster.array.shape, raster.array.itemsize)
+        if self._way.memory is not None and need > self._way.memory * GIB:
+            suffix = split_name(source.name)[1]
+            raise self._too_large(
+                source, need, f"this {suffix} file is read as a whole; save it as tiled TIFF"
+            )
+
+    def _too_large(self, source: Path, need: int, reason: str) -> DataError:
+        return DataError(
+            f"{source}: takes about {need / GIB:.1f} GiB, more than --memory "
+            f"{self._way.memory:g}: {reason}, or give --memory {need / GIB + 0.1:.1f}"
+        )
+
+    def _check_channels(self, source: Path, channels: int) -> None:
+        wanted = self._predictor.spec.channels
+        if channels != wanted:
+            raise DataError(
+                f"{source} has {channels} channels, and the images that the network was "
+                f"trained on {wanted}; convert it"
             )
 
 
-def _found(given: Path, data: DataSet) -> Iterator[tuple[Path, Path]]:
-    """The files behind one input, each with its place below the output folder."""
-    if not given.exists():
-        raise DataError(f"there is no file or folder {given}; correct the path")
-    if not given.is_dir():
-        yield given, Path(given.name)
-        return
-    if (given / "images").is_dir() and (given / "labels").is_dir():
-        raise DataError(f"{given} is a data set; to predict its images, give {given / 'images'}")
-    for path in sorted(given.rglob("*")):
-        place = path.relative_to(given)
-        if path.is_file() and _is_input(place, data):
-            yield path, place
-
-
-def _is_input(place: Path, data: DataSet) -> bool:
-    suffix = split_name(place.name)[1]
-    if suffix == ".csv" and ".csv" not in _image_suffixes(data):
-        return False  # a manifest or a list of events beside recordings is no image
-    return suffix in SUFFIXES and not any(part.startswith(".") for part in place.parts)
-
-
-_LABEL_SUFFIX = {".jpg": ".png", ".jpeg": ".png", ".npz": ".npy", ".wav": ".csv", ".flac": ".csv"}
-"""Families in which labels are kept in another format: JPEG is lossy, events are a table."""
-
-
-def label_name(name: str, data: DataSet) -> str:
-    """What the label of an input is called: as labels of such images are in the data set.
-
-    A kind of image that the data set does not have keeps its own family of formats.
-
-    >>> from labelmend.types import Sample
-    >>> spec = DataSpec("segmentation", ("a", "b"), (0, 255), None, 2, 1, "none", ".png")
-    >>> data = DataSet("", spec, (Sample("images/a.jpg", "a.png", "strong", "train", "a"),))
-    >>> label_name("scan.jpg", data), label_name("scan.tif", data)
-    ('scan.png', 'scan.tif')
-    """
-    stem, suffix = split_name(name)
-    if suffix in _image_suffixes(data):
-        suffix = data.spec.suffix
-    return stem + written_suffix(suffix, data.spec)
-
-
-def written_suffix(suffix: str, spec: DataSpec) -> str:
-    """The suffix of a label, or that of a format that is written and can hold all values.
-
-    >>> written_suffix(".npz", DataSpec("regression", ("a",), (), None, 2, 1, "none", ".npy"))
-    '.npy'
-    """
-    suffix = _LABEL_SUFFIX.get(suffix, suffix)
-    if suffix == ".csv" and spec.suffix != ".csv":
-        return ".npy"
-    picture = suffix in (".png", ".tif", ".tiff", ".ome.tif", ".ome.tiff")
-    if spec.dims == 1 and picture:
-        return ".npy"
-    values = spec.values or (0,)
-    too_much = (
-        spec.task == "regression" or spec.dims != 2 or not 0 <= min(values) <= max(values) < 2**16
-    )
-    return ".tif" if suffix == ".png" and too_much else suffix
-
-
-def _image_suffixes(data: DataSet) -> set[str]:
-    return {split_name(sample.image)[1] for sample in data.samples}
+def _opened(path: Path, predictor: Predictor) -> StripImage:
+    image = open_strips(path, predictor.spec)
+    if image is None:
+        raise DataError(f"{path}: changed while it was read; predict it again")
+    return image

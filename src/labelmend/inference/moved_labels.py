@@ -88,11 +88,11 @@ def write_moved(
     values, known = moved_arrays(found.array, np.ones(found.array.shape, bool), place)
     outside = spec.ignore if spec.ignore is not None else 0 if spec.instances else spec.values[0]
     values = np.where(known, values, outside)
-    _write_values(target, values, spec, like)
+    write_values(target, values, spec, like)
     return int((~known).sum())
 
 
-def _write_values(target: Path, values: np.ndarray, spec: DataSpec, like: Raster) -> None:
+def write_values(target: Path, values: np.ndarray, spec: DataSpec, like: Raster) -> None:
     """Write the very values of a label, in a number type that holds all of the data set's."""
     there = {*distinct(values).tolist(), *spec.values}
     there |= set() if spec.ignore is None else {spec.ignore}

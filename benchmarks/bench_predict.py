@@ -1,0 +1,119 @@
+"""How quickly whole images are predicted, beside MONAI's sliding window, in one run.
+
+The same network, patches, overlap, batch and threads for both; one after the other, in turns, so
+that whatever else the machine does meets both; the fastest of each counts, since noise only adds.
+MONAI blends with its Gaussian, this library with its Hann window. ``joining`` has a network that
+does next to nothing, so that what is left is cutting and joining. ``strips`` is the same prediction
+strip by strip, as for images that do not fit into memory. Some minutes on one core. Run:
+``python benchmarks/bench_predict.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from torch import Tensor, nn
+
+from labelmend.data.whole import predict_strips, predict_whole
+from labelmend.networks.build import build_network
+
+RESULTS = Path(__file__).parent / "results" / "predict.json"
+OVERLAP, BATCH = 0.5, 4
+
+
+class Joining(nn.Module):
+    """Two scores for next to nothing."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The image, and less of it."""
+        return torch.cat([-image, image], 1)
+
+
+def unet(dims: int) -> nn.Module:
+    return build_network("unet", dims, 1, 2, width=16, depth=3, seed=0)
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[int, ...]]] = {
+    "2-D, U-Net": (lambda: unet(2), (1000, 1100), (128, 128)),
+    "3-D, U-Net": (lambda: unet(3), (96, 120, 100), (48, 48, 48)),
+    "2-D, joining": (Joining, (2000, 2100), (256, 256)),
+    "3-D, joining": (Joining, (128, 160, 150), (64, 64, 64)),
+}
+
+
+def ways(network: nn.Module, image: Tensor, patch: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
+    """What is timed: name → a prediction of the whole image."""
+    size = tuple(image.shape[1:])
+
+    def read(place: Any) -> Tensor:
+        return image[(slice(None), *place.slices)]
+
+    options: dict[str, Any] = {"patch": patch, "overlap": OVERLAP, "multiple": 8, "batch": BATCH}
+
+    def monai() -> Any:
+        with torch.inference_mode():
+            return sliding_window_inference(
+                image[None], patch, BATCH, network, overlap=OVERLAP, mode="gaussian"
+            )
+
+    return {
+        "monai": monai,
+        "whole": lambda: predict_whole(network, image, **options),
+        "strips": lambda: [len(s) for _, s in predict_strips(network, read, size, **options)],
+    }
+
+
+def measure(case: str, rounds: int) -> dict[str, float]:
+    """Seconds of the fastest round, per way."""
+    make, size, patch = CASES[case]
+    network = make().eval()
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.normal(size=(1, *size)).astype(np.float32))
+    timed = ways(network, image, patch)
+    seconds: dict[str, list[float]] = {name: [] for name in timed}
+    for _ in range(rounds):
+        for name, way in timed.items():
+            begin = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - begin)
+    return {name: min(values) for name, values in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    found: dict[str, Any] = {
+        "threads": chosen.threads,
+        "rounds": chosen.rounds,
+        "processor": platform.machine(),
+        "load": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "cases": {},
+    }
+    for case in CASES:
+        seconds = measure(case, chosen.rounds)
+        times = {name: seconds["monai"] / seconds[name] for name in ("whole", "strips")}
+        found["cases"][case] = {"seconds": seconds, "times_as_fast_as_monai": times}
+        shown = "  ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
+        print(
+            f"{case}: {shown}; {times['whole']:.2f} times as fast, in strips {times['strips']:.2f}"
+        )
+    chosen.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Which labels to look at first: a table for the terminal, files and a page in the run folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from labelmend.cli.output import Json, as_json, make_watcher
+
+Which = Literal["last", "best"]
+Model = Literal["main", "auxiliary", "ensemble"]
+Quality = Literal["weak", "strong", "all"]
+
+
+def audit(
+    run: Path,
+    /,
+    *,
+    budget: int | None = None,
+    quality: Quality = "all",
+    checkpoint: Which = "last",
+    model: Model = "main",
+    device: str = "auto",
+    network: str | None = None,
+    json: Json = False,
+) -> int:
+    """Rank every label by what is gained from looking at it, with a reason for each.
+
+    Parameters
+    ----------
+    run
+        The run folder. It gets audit/audit.html, a page with pictures, and the
+        whole order as audit/audit.csv and audit/audit.json.
+    budget
+        How many labels somebody will look at: so many are named, and how much of
+        all there is to gain they hold.
+    quality
+        weak, strong or all: whose labels are named; the files hold all.
+    checkpoint
+        last or best.
+    model
+        The network to use; auxiliary and ensemble (mean of
+        both predictions) exist where two were trained.
+    device
+        auto, cpu, cuda or mps.
+    network
+        The run's own network, repeated, where it is module:Class of yours.
+    json
+        Print one JSON object instead of a table.
+    """
+    from labelmend.audit import run_audit
+    from labelmend.audit.result import check_budget
+    from labelmend.inference.predictor import load
+    from labelmend.report.audit_page import write_audit_page
+
+    check_budget(budget)
+    predictor = load(run, checkpoint=checkpoint, model=model, device=device, network=network)
+    for note in predictor.notes:
+        print(f"note: {note}", file=sys.stderr)
+    watcher = make_watcher(quiet=json, title="looking")
+    found = run_audit(predictor, watcher=watcher).within(budget)
+    folder = found.write()
+    page = write_audit_page(predictor, found, watcher=watcher)
+    shown = found.only(quality)
+    print(as_json(shown.to_json()) if json else shown.to_text())
+    if not json:
+        print(f"page: {page}\nall labels: {folder / 'audit.csv'}")
+    return 0

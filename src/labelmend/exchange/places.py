@@ -1,0 +1,148 @@
+"""Where the images lie that a file names, and that none of them lies outside of its folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from labelmend.catalogue.listing import stays_inside
+from labelmend.errors import DataError
+from labelmend.exchange.annotated import Annotated, Source
+from labelmend.exchange.documents import shown
+from labelmend.files.formats import SUFFIXES, nearest, split_name
+
+IMAGE_FOLDERS = ("images", "imgs", "image", "img", "JPEGImages", "imagesTr")
+_LABEL_ENDS = ("_mask", "_masks", "_label", "_labels", "_seg", "-mask", "-label")
+
+
+def image_folders(source: Source, *near: Path) -> tuple[Path, ...]:
+    """Where a source's images may lie: in the given folder, or beside or below the labels.
+
+    ``near`` are folders to look in first where none is given.
+    """
+    if source.images is not None:
+        return (source.images,)
+    usual = [source.folder / name for name in IMAGE_FOLDERS]
+    there = (*near, *(folder for folder in usual if folder.is_dir()), source.folder)
+    return tuple(dict.fromkeys(there))
+
+
+def find_image(item: Annotated, folders: Sequence[Path], root: Path) -> tuple[Path, str]:
+    """The file of an item's image, and its name below the folder that it was found in.
+
+    Raises:
+        DataError: when there is none, or it lies outside of ``root``; naming both.
+    """
+    name = item.image.replace("\\", "/")
+    if not name or not name.isprintable() or name.endswith("/"):
+        raise DataError(
+            f"{item.source}: {shown(item.image)} is not the name of an image; correct it"
+        )
+    outside = PurePosixPath(name).is_absolute() or re.match("[A-Za-z]:/", name) is not None
+    for folder in () if outside else folders:
+        path = Path(os.path.normpath(folder / name))
+        if not path.is_relative_to(root) or not _inside(root, path):
+            outside = True
+        elif path.is_file():
+            return path, _below(path, folders, root)
+    if outside:
+        raise DataError(
+            f"{item.source}: the image {shown(item.image)} lies outside of {root}; correct the "
+            "path, or name the folder that holds all images with --images"
+        )
+    raise DataError(
+        f"{item.source}: its image {shown(item.image)} is missing in {folders[0]}; "
+        "name the folder of the images with --images"
+    )
+
+
+def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
+    """The files with one of some suffixes in a folder and all below, as paths below it, sorted.
+
+    Folders that are links are not entered, hidden files are passed over.
+
+    Raises:
+        DataError: when a file is a link that leads out of the folder, naming it.
+    """
+    wanted = set(suffixes)
+    found: list[str] = []
+    for here, below, names in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in names:
+            if name.startswith(".") or split_name(name)[1] not in wanted:
+                continue
+            path = Path(here, name)
+            if not _inside(folder, path):
+                raise DataError(
+                    f"{path}: is a link that leads out of {folder}; copy the file into it"
+                )
+            found.append(path.relative_to(folder).as_posix())
+    return sorted(found)
+
+
+def image_names(folder: Path) -> list[str]:
+    """The files in a folder, and all below, whose format is read."""
+    return list_files(folder, SUFFIXES)
+
+
+class ImagesByStem:
+    """Finds the image that a label file belongs to by its name.
+
+    Raises:
+        DataError: when two images have one stem, as soon as a label asks for it.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = sorted(names)
+        self._by_stem: dict[str, list[str]] = {}
+        for name in self._names:
+            for key in {stem_of(name), name}:
+                self._by_stem.setdefault(key, []).append(name)
+
+    def find(self, stem: str, source: Path) -> str:
+        """The image of a label file with this stem, perhaps with ``_mask`` and the like at its end.
+
+        Raises:
+            DataError: when there is none or more than one, naming the label file.
+        """
+        ends = [stem.removesuffix(end) for end in _LABEL_ENDS if stem.endswith(end)]
+        for key in (stem, *ends, f"{stem}_0000"):
+            found = self._by_stem.get(key, [])
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise DataError(
+                    f"{source}: belongs to {found[0]} or to {found[1]}; rename one of them"
+                )
+        near = nearest(stem[:100], self._by_stem) if self._by_stem else ""
+        raise DataError(
+            f"{source}: has no image of the same stem; add it, or name the folder of the images "
+            f"with --images{near if 'did you mean' in near else ''}"
+        )
+
+
+def stem_of(name: str) -> str:
+    """A path without its suffix, folders kept.
+
+    >>> stem_of("a/b.nii.gz")
+    'a/b'
+    """
+    path = PurePosixPath(name)
+    return str(path.with_name(split_name(path.name)[0]))
+
+
+def _below(path: Path, folders: Sequence[Path], root: Path) -> str:
+    """The path below the deepest folder that holds it."""
+    deepest = max(
+        (f for f in (*folders, root) if path.is_relative_to(f)), key=lambda f: len(f.parts)
+    )
+    return path.relative_to(deepest).as_posix()
+
+
+def _inside(root: Path, path: Path) -> bool:
+    try:
+        return stays_inside(root, str(path.relative_to(root)))
+    except (OSError, ValueError, RuntimeError):  # links in a circle, or a name no disk can have
+        return False
