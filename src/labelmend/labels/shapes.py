@@ -50,8 +50,8 @@ def ellipse(
 def circle(size: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
     """The positions whose centre lies inside or on a circle, ``(rows, columns)`` bool.
 
-    On the border counts as inside (up to one part in 10⁹ of the squared radius, against
-    rounding), so a circle of radius 0 is at most one position.
+    On the border counts as inside (up to 10⁻⁹ of a position, against rounding), so a circle of
+    radius 0 is at most one position.
 
     Raises:
         DataError: for a number that is not finite, or a negative radius.
@@ -254,7 +254,7 @@ def _near(
     top, bottom, left, right = _window(size, np.concatenate([starts, stops]), radius)
     swap = (starts[:, 0] > stops[:, 0])[:, None]
     upper, lower = np.where(swap, stops, starts), np.where(swap, starts, stops)
-    reach = radius * (1 + ROUNDING / 2)
+    reach = radius + ROUNDING
     ends = np.zeros((bottom - top) * (right - left + 1), dtype=np.int32)
     first = _whole(upper[:, 0] - reach, top, bottom)
     last = _whole(np.floor(lower[:, 0] + reach) + 1, top, bottom)

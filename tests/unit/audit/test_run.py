@@ -13,7 +13,7 @@ import tifffile
 
 from labelmend.audit import Audit, Ranked, run_audit
 from labelmend.audit.history import read_courses, read_places
-from labelmend.audit.looking import compare
+from labelmend.audit.looking import compare, look
 from labelmend.errors import ChangedDataError, DataError
 from labelmend.inference.offsets import Case
 from labelmend.inference.predictor import Predictor
@@ -265,6 +265,17 @@ def test_without_strong_labels_the_mean_of_all_shifts_is_held(tmp_path: Path) ->
         "c": (3.0, 0.0),
         "d": (3.0, 0.0),
     }
+
+
+def test_evidence_is_in_the_order_of_the_data_set(tmp_path: Path) -> None:
+    made.make_data(tmp_path)
+    shutil.copytree(tmp_path / "data/labels/weak/ann", tmp_path / "data/labels/weak/bob")
+    predictor = made.make_predictor(tmp_path, made.Bright())
+    evidence, prints, notes = look(predictor, Silent())
+    samples = predictor.run.data.samples
+    assert tuple(one.sample for one in evidence) == samples
+    assert [one.content for one in prints] == [sample.image_sha256 for sample in samples]
+    assert notes == []
 
 
 # --- what cannot be read --------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def each(size, belongs):
 def circle(size, centre, radius):
     return each(
         size,
-        lambda r, c: (r - centre[0]) ** 2 + (c - centre[1]) ** 2 <= radius**2 * (1 + NEAR),
+        lambda r, c: math.hypot(r - centre[0], c - centre[1]) <= radius + NEAR,
     )
 
 
@@ -58,18 +58,15 @@ def scribble(size, points, width):
     pairs = list(pairwise(points)) or [(p, p) for p in points]
 
     def inside(row, column):
-        return any(
-            _squared_distance(row, column, *one, *other) <= (width / 2) ** 2 * (1 + NEAR)
-            for one, other in pairs
-        )
+        return any(_distance(row, column, *one, *other) <= width / 2 + NEAR for one, other in pairs)
 
     return each(size, inside)
 
 
-def _squared_distance(row, column, r0, c0, r1, c1):
+def _distance(row, column, r0, c0, r1, c1):
     length = (r1 - r0) ** 2 + (c1 - c0) ** 2
     t = 0.0
     if length > 0:
         t = ((row - r0) * (r1 - r0) + (column - c0) * (c1 - c0)) / length
         t = min(max(t, 0.0), 1.0)
-    return (row - r0 - t * (r1 - r0)) ** 2 + (column - c0 - t * (c1 - c0)) ** 2
+    return math.hypot(row - r0 - t * (r1 - r0), column - c0 - t * (c1 - c0))

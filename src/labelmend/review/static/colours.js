@@ -64,7 +64,7 @@ export class Palette {
     for (let i = 0; i < words.length; i++) {
       const [a, b] = [one.values[i], other.values[i]];
       if (a === b || a === UNKNOWN || b === UNKNOWN) continue;
-      words[i] = a === 0 ? 0xe0ffd23f : b === 0 ? 0xe03c5aff : 0xe0ffffff;
+      words[i] = a === 0 ? 0xe0ffd23f : b === 0 ? 0xe03c5aff : 0xe0ff7dc7;
     }
     canvas.getContext("2d").putImageData(picture, 0, 0);
     return canvas;
