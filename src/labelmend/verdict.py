@@ -84,6 +84,7 @@ class Verdict:
             between += f", too few groups for an interval: {LEAST_GROUPS} at least"
         else:
             between += f", 95 % interval {self.low:+.{digits}f} to {self.high:+.{digits}f}"
+        opening += ", in one training of each kind" * (self.seeds == 1)
         return (
             f"{opening}: {name} {self.full:.{digits}f} with them and {self.alone:.{digits}f} with "
             f"strong labels alone, on {_count(self.samples, 'label')} of "
@@ -100,8 +101,8 @@ class Verdict:
             )
         if self.seeds == 1:
             found.append(
-                "One training of each kind: the luck of a training is not in the interval; "
-                "labelmend verdict RUN --seeds 3 puts it in."
+                "The luck of a training is not in the interval; labelmend verdict RUN --seeds 3 "
+                "puts it in."
             )
         if self.split == "val":
             found.append(

@@ -55,7 +55,7 @@ def review(
     host
         Where to listen.
     port
-        By default 8765, or the next that is free; 0 takes any.
+        By default the one of the last time, 8765, or the next that is free; 0 takes any.
     token
         What the page must know, at least 16 characters; by default a new one every time.
     allow_remote
@@ -101,6 +101,7 @@ def review(
             token=secret,
             allow_remote=allow_remote,
             open_browser=open,
+            remember=opened.path / "review" / "port",
         )
     return 0
 

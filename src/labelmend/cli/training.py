@@ -120,7 +120,7 @@ def train(
         run = fit(data, out, settings=chosen, watcher=make_watcher(quiet))
     if not quiet and os.environ.get("RANK", "0") == "0":
         print(_trained(run, resume or out))
-    return judge(run.path, network=network) if verdict else 0
+    return judge(run.path, network=network, quiet=quiet) if verdict else 0
 
 
 def _wanted(data: Path | None, out: Path | None, network: str | None) -> tuple[Path, Path]:

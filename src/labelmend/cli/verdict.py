@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from labelmend.cli.output import Json, as_json, make_watcher
+from labelmend.cli.output import Flag, Json, as_json, make_watcher
 
 Split = Literal["train", "val", "test"]
 
@@ -18,6 +18,7 @@ def verdict(
     split: Split | None = None,
     device: str = "auto",
     network: str | None = None,
+    quiet: Flag = False,
     json: Json = False,
 ) -> int:
     """Train on the strong labels alone beside a run, and say whether the weak ones helped.
@@ -34,12 +35,14 @@ def verdict(
         auto, cpu, cuda or mps, for the comparison.
     network
         The run's own network, repeated, where it is module:Class of yours.
+    quiet
+        Show no progress.
     json
         Print one JSON object instead.
     """
     from labelmend.verdict import give_verdict
 
-    watcher = make_watcher(quiet=json, title="verdict")
+    watcher = make_watcher(quiet=quiet or json, title="verdict")
     found = give_verdict(
         run, seeds=seeds, split=split, device=device, network=network, watcher=watcher
     )

@@ -12,12 +12,14 @@ import threading
 import webbrowser
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
 from labelmend.errors import SettingsError, Stopped
+from labelmend.runs import write_atomically
 
 PORT = 8765
 """The port that is tried first where none is given."""
@@ -46,16 +48,18 @@ def serve(
     token: str,
     allow_remote: bool = False,
     open_browser: bool = False,
+    remember: Path | None = None,
 ) -> None:
     """Answer requests until SIGINT or SIGTERM; prints the address once it answers there.
 
     Args:
         app: what answers; behind a :class:`labelmend.web.guard.Guard` that wants ``token``.
         host: where to listen; anything but this machine itself only with ``allow_remote``.
-        port: by default 8765, or the next that is free; 0 takes any.
+        port: by default the one in ``remember``, 8765, or the next that is free; 0 takes any.
         token: printed with the address, after its ``#``, where no server sees it.
         allow_remote: whether other machines may ask.
         open_browser: whether to show the page at once.
+        remember: a file for the port; a browser keeps what it has not sent by address and port.
 
     Raises:
         SettingsError: for a host or port that cannot be used.
@@ -64,8 +68,10 @@ def serve(
     The trap: once a signal came, what is still computed after some seconds is not waited for.
     """
     check_host_option(host, allow_remote=allow_remote)
-    listening = bind(host, port)
+    listening = bind(host, port, before=_last_port(remember))
     where = listening.getsockname()[1]
+    if remember is not None:
+        write_atomically(remember, f"{where}\n".encode())
     address = f"http://{_shown(host)}:{where}/#token={token}"
     if not is_loopback(host):
         sys.stderr.write(
@@ -135,8 +141,11 @@ def names_of(host: str) -> tuple[str, ...]:
     return (socket.gethostname().lower(),) if _is_everywhere(host) else (host.lower(),)
 
 
-def bind(host: str, port: int | None) -> socket.socket:
+def bind(host: str, port: int | None, *, before: int | None = None) -> socket.socket:
     """A socket that listens, so that nobody else gets the port between asking and serving.
+
+    Without a port it takes the one from ``before`` where that is free, so that a browser finds
+    what it has not sent yet, or the next free one from :data:`PORT` on.
 
     Raises:
         SettingsError: when the host is none of this machine's, or the port is in use.
@@ -144,10 +153,21 @@ def bind(host: str, port: int | None) -> socket.socket:
     name = "127.0.0.1" if host.lower() == "localhost" else host
     if port is not None:
         return _listen(name, port)
-    for tried in range(PORT, PORT + TRIED):
+    wanted = () if before is None else (before,)
+    for tried in (*wanted, *range(PORT, PORT + TRIED)):
         with suppress(SettingsError):
             return _listen(name, tried)
     return _listen(name, 0)
+
+
+def _last_port(file: Path | None) -> int | None:
+    """The port that was remembered; none where there is no use in it."""
+    if file is None or not file.is_file():
+        return None
+    with suppress(OSError, ValueError):
+        port = int(file.read_text("ascii"))
+        return port if 0 < port < 2**16 else None
+    return None
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -19,7 +19,14 @@ import pytest
 
 from labelmend.errors import SettingsError
 from labelmend.review import server
-from labelmend.review.server import bind, check_host_option, is_loopback, make_token, names_of
+from labelmend.review.server import (
+    _last_port,
+    bind,
+    check_host_option,
+    is_loopback,
+    make_token,
+    names_of,
+)
 
 SRC = Path(__file__).resolve().parents[3] / "src"
 TOKEN = "a-token-that-is-long"
@@ -254,3 +261,20 @@ def test_other_machines_are_warned_of(served: Served) -> None:
     _, said = one.end(signal.SIGINT)
     assert said.startswith("warning: ")
     assert "nothing on the way is encrypted" in said
+
+
+def test_the_port_of_the_last_time_is_taken_again(tmp_path: Path) -> None:
+    """A browser keeps what it has not sent yet by address and port."""
+    file = tmp_path / "port"
+    with bind("127.0.0.1", 0) as taken:
+        free = taken.getsockname()[1]
+    file.write_text(f"{free}\n")
+    assert _last_port(file) == free
+    with bind("127.0.0.1", None, before=free) as again:
+        assert again.getsockname()[1] == free
+        with bind("127.0.0.1", None, before=free) as other:  # it is in use: another one
+            assert other.getsockname()[1] != free
+    for text in ("", "x", "0", "70000", "-1"):
+        file.write_text(text)
+        assert _last_port(file) is None
+    assert _last_port(None) is None and _last_port(tmp_path / "none") is None
