@@ -93,7 +93,8 @@ def test_what_is_said() -> None:
     helped = weigh([(judged([0.9, 0.8, 0.7, 0.8]), judged([0.7, 0.62, 0.5, 0.58]))])
     assert helped.said() == (
         "The weak labels helped, in one training of each kind: Dice 0.800 with them and 0.600 with "
-        "strong labels alone, on 4 labels of 4 groups in test (difference +0.200, 95 % interval +0.174 to +0.226)."
+        "strong labels alone, on 4 labels of 4 groups in test (difference +0.200, 95 % interval "
+        "+0.174 to +0.226)."
     )
     assert ["seeds 3" in remark for remark in helped.remarks()] == [True]
     sharp = weigh(

@@ -13,6 +13,7 @@ from labelmend.catalogue.listing import Entry, Listing, stays_inside
 from labelmend.errors import DataError
 from labelmend.files.formats import naming, nearest, split_name
 from labelmend.files.sources import hash_file, read_bytes
+from labelmend.runs import write_atomically
 from labelmend.types import Quality
 
 TABLE = "repairs.csv"
@@ -87,8 +88,6 @@ def write_repairs(root: Path, repairs: Iterable[Repair]) -> None:
     Raises:
         StorageError: when the disk refuses; then the old table is intact.
     """
-    from labelmend.runs import write_atomically  # it needs torch, which checking does not
-
     kept = sorted(repairs, key=lambda repair: repair.label)
     if not kept and not (root / TABLE).exists():
         return

@@ -11,6 +11,7 @@ from pathlib import Path
 from labelmend.errors import DataError, StorageError
 from labelmend.files.formats import naming, nearest
 from labelmend.files.sources import read_bytes
+from labelmend.runs import write_atomically
 from labelmend.types import Split
 
 FILE = "splits.csv"
@@ -47,8 +48,6 @@ def read_splits(root: Path) -> dict[str, Split]:
 
 def keep_splits(root: Path, splits: Mapping[str, Split]) -> str | None:
     """Write the splits down, in one step; the sentence to note where the folder refuses."""
-    from labelmend.runs import write_atomically  # it needs torch, which checking does not
-
     stream = StringIO()
     rows = csv.writer(stream, lineterminator="\n")
     rows.writerow(("group", "split"))

@@ -137,7 +137,7 @@ class Joiner:
             raise ShapeError(f"a patch of shape {wanted} is wanted here, got {patch.shape}")
         weight = self._weight[region.slices]
         mean = self._mean[(slice(None), *region.slices)]
-        window = _window(region.size, self._blend)
+        window = blend_window(region.size, self._blend)
         weight += window
         # window / weight is exactly 1 for the first patch, so it is stored as it came
         mean += (patch.astype(np.float32, copy=False) - mean) * (window / weight)
@@ -187,7 +187,7 @@ def _check_inside(region: Region, size: Sequence[int]) -> None:
 
 
 @lru_cache(maxsize=4)
-def _window(size: tuple[int, ...], blend: Blend) -> np.ndarray:
+def blend_window(size: tuple[int, ...], blend: Blend) -> np.ndarray:
     """The weight of every position of a patch: above 0 everywhere, 1 at most."""
     window = np.ones((), dtype=np.float64)
     for n in size:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labelmend.data.patches import Joiner, _window, count, regions
+from labelmend.data.patches import Joiner, blend_window, count, regions
 from labelmend.metrics import Row, event_metrics, regression_metrics, segmentation_metrics
 from labelmend.types import DataSpec, Region
 
@@ -163,7 +163,7 @@ class _Rolling(Joiner):
 
     def add(self, patch: np.ndarray, region: Region) -> None:
         """As in any joiner, to the same bits; without new arrays, which would take the time."""
-        window = _window(region.size, self._blend)
+        window = blend_window(region.size, self._blend)
         if self._change.shape != patch.shape:
             self._change, self._share = np.empty_like(patch), np.empty_like(window)
         weight = self._weight[region.slices]

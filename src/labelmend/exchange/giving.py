@@ -14,13 +14,13 @@ from labelmend.catalogue.listing import IMAGES
 from labelmend.catalogue.scan import open_data
 from labelmend.errors import DataError, unknown
 from labelmend.exchange.annotated import UNKNOWN, Labelled
-from labelmend.exchange.appearing import appearing, check_free
 from labelmend.exchange.classes import check_names
 from labelmend.exchange.formats import FORMATS, Format
 from labelmend.exchange.places import stem_of
 from labelmend.files.readers import load_verified, read_as, read_label
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import write_atomically
+from labelmend.runs.appearing import appearing, check_free
 from labelmend.types import DataSet, Sample
 
 Which = Literal["strong", "weak", "all"]

@@ -16,7 +16,6 @@ from labelmend.catalogue.listing import IMAGES, MANIFEST, STRONG, WEAK
 from labelmend.catalogue.toml import FILE as TOML
 from labelmend.errors import DataError, SettingsError
 from labelmend.exchange.annotated import UNKNOWN, Annotated, Found, Source, paint, within
-from labelmend.exchange.appearing import appearing, check_free
 from labelmend.exchange.classes import all_numbers, check_wanted
 from labelmend.exchange.formats import find_format
 from labelmend.exchange.places import find_image, stem_of
@@ -25,6 +24,7 @@ from labelmend.files.readers import as_raster, decode, read_bytes, write_label
 from labelmend.labels.events import IGNORE
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import write_atomically
+from labelmend.runs.appearing import appearing, check_free
 from labelmend.types import ChannelAxis, DataSpec, Quality, Raster
 
 _SUFFIXES = {1: ".csv", 2: ".png", 3: ".nii.gz"}

@@ -14,7 +14,7 @@ import numpy as np
 from labelmend.errors import DataError
 from labelmend.files.formats import kind_of, naming, split_name
 from labelmend.files.values import to_values
-from labelmend.files.writers import _narrow
+from labelmend.files.writers import narrow
 from labelmend.types import DataSpec
 
 _TILE = 512
@@ -133,13 +133,13 @@ class ScoresFile:
 
 
 def _in_type(spec: DataSpec) -> np.dtype[Any]:
-    return _narrow(np.zeros(0), spec).dtype
+    return narrow(np.zeros(0), spec).dtype
 
 
 def _in_file(strip: np.ndarray, spec: DataSpec) -> np.ndarray:
     if spec.task == "regression":
         return np.asarray(strip[0], dtype=np.float32)
-    return _narrow(to_values(strip, spec), spec)
+    return narrow(to_values(strip, spec), spec)
 
 
 def _write_npy(

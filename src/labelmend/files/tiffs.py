@@ -50,21 +50,21 @@ def decode_tiff(content: Content, limit: int, *, label: bool) -> Raw:
     """
     import tifffile
 
-    _check_chain(content)
+    check_chain(content)
     stream: Any = content if isinstance(content, mmap.mmap) else BytesIO(content)
-    with _quiet(), tifffile.TiffFile(stream) as tiff:
-        series = _only_series(tiff)
+    with quiet(), tifffile.TiffFile(stream) as tiff:
+        series = only_series(tiff)
         page = series.keyframe
-        _check_kind(page, label=label)
-        _check_stored(series, len(content), limit)
+        check_kind(page, label=label)
+        check_stored(series, len(content), limit)
         array = _pixels(series, content)
         axes, array = _without_single(series.axes, array)
-        spacing = _spacing(tiff, page, axes)
+        spacing = read_spacing(tiff, page, axes)
         alpha = page.extrasamples[-1:] in ((1,), (2,))
     return _arranged(axes, array, spacing, alpha=alpha)
 
 
-def _check_chain(content: Content) -> None:
+def check_chain(content: Content) -> None:
     """Refuse a chain of pages that runs in a circle: tifffile would follow it for ever."""
     order = "<" if content[:2] == b"II" else ">"
     big = bytes(content[2:4]) in (b"+\0", b"\0+")
@@ -81,7 +81,8 @@ def _check_chain(content: Content) -> None:
         (place,) = struct.unpack(order + number, content[end : end + width])
 
 
-def _only_series(tiff: Any) -> Any:
+def only_series(tiff: Any) -> Any:
+    """The one picture of a file; DataError where it holds several."""
     if len(tiff.series) != 1:
         raise DataError(
             f"holds {len(tiff.series)} pictures of different size or kind; save the wanted one "
@@ -93,7 +94,8 @@ def _only_series(tiff: Any) -> Any:
     return series
 
 
-def _check_kind(page: Any, *, label: bool) -> None:
+def check_kind(page: Any, *, label: bool) -> None:
+    """Refuse what pages of a kind cannot say without guessing, such as colours of a palette."""
     photometric = getattr(page.photometric, "name", str(page.photometric))
     compression = getattr(page.compression, "name", str(page.compression))
     lossy = "JPEG" in compression or "WEBP" in compression
@@ -110,7 +112,8 @@ def _check_kind(page: Any, *, label: bool) -> None:
     refuse_orientation(None if tag is None else int(tag.value))
 
 
-def _check_stored(series: Any, stored: int, limit: int) -> None:
+def check_stored(series: Any, stored: int, limit: int) -> None:
+    """Refuse a picture that promises more than its file can hold, or more than the limit."""
     page = series.keyframe
     size = prod(int(n) for n in series.shape) * series.dtype.itemsize
     ratio = _GAIN.get(getattr(page.compression, "name", ""))
@@ -164,7 +167,8 @@ def _arranged(
     return Raw(array, "last", spacing)
 
 
-def _spacing(tiff: Any, page: Any, axes: str) -> tuple[float, ...] | None:
+def read_spacing(tiff: Any, page: Any, axes: str) -> tuple[float, ...] | None:
+    """The distance between positions along the space axes in millimetres, or None."""
     space = [axis for axis in axes if axis not in "SC"]
     sizes = _ome_spacing(tiff) if tiff.is_ome else _plain_spacing(tiff, page)
     if sizes is None:
@@ -216,7 +220,8 @@ _HUSH = _Hush()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Keep what tifffile logs of damaged files to ourselves: the error says it."""
     logging.getLogger("tifffile").addFilter(_HUSH)  # adding it twice changes nothing
     _HUSH.reading.on = True
     try:

@@ -201,16 +201,16 @@ def _contiguous(
 def _in_tiff(stream: BinaryIO, content: bytes | mmap.mmap) -> _Layout | None:
     import tifffile
 
-    tiffs._check_chain(content)
-    with tiffs._quiet():
+    tiffs.check_chain(content)
+    with tiffs.quiet():
         tiff = tifffile.TiffFile(stream, _multifile=False)
-        series = tiffs._only_series(tiff)
+        series = tiffs.only_series(tiff)
         page = series.keyframe
-        tiffs._check_kind(page, label=False)
-        tiffs._check_stored(series, len(content), _NO_LIMIT)
+        tiffs.check_kind(page, label=False)
+        tiffs.check_stored(series, len(content), _NO_LIMIT)
         axes, shape = str(series.axes), tuple(int(n) for n in series.shape)
         space = "".join(a for a, n in zip(axes, shape, strict=True) if _told(a, n))
-        spacing = tiffs._spacing(tiff, page, space)
+        spacing = tiffs.read_spacing(tiff, page, space)
     alpha = page.extrasamples[-1:] in ((1,), (2,))
     if series.dataoffset is not None and page.is_memmappable:
         dtype = series.dtype.newbyteorder(tiff.byteorder)
@@ -299,5 +299,5 @@ class _PagedRows:
         options: dict[str, Any] = {}
         if int(keyframe.compression) in _JPEG:
             options = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
-        with tiffs._quiet():
+        with tiffs.quiet():
             return keyframe.decode(data, segment, **options)

@@ -13,6 +13,7 @@ from labelmend.errors import DataError
 from labelmend.files.formats import kind_of, naming, split_name
 from labelmend.files.values import to_values
 from labelmend.labels.events import find_events
+from labelmend.runs import write_atomically
 from labelmend.types import DataSpec, Raster
 
 
@@ -32,8 +33,6 @@ def write_label(path: Path, label_indices: np.ndarray, spec: DataSpec, like: Ras
     """
     with naming(path):
         data = _encoded(path.name, label_indices, spec, like)
-    from labelmend.runs import write_atomically  # it needs torch, which reading does not
-
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
 
@@ -43,7 +42,7 @@ def _encoded(name: str, indices: np.ndarray, spec: DataSpec, like: Raster) -> by
     size = array.shape[1:] if spec.task == "regression" else array.shape
     if size != like.array.shape[1:]:
         raise DataError(f"a label of size {size} is not one for {like.array.shape[1:]}")
-    kind, suffix, array = kind_of(name), split_name(name)[1], _narrow(array, spec)
+    kind, suffix, array = kind_of(name), split_name(name)[1], narrow(array, spec)
     if kind == "CSV":
         return _event_list(indices, spec, like)
     if kind == "PNG":
@@ -60,7 +59,7 @@ def _encoded(name: str, indices: np.ndarray, spec: DataSpec, like: Raster) -> by
     )
 
 
-def _narrow(array: np.ndarray, spec: DataSpec) -> np.ndarray:
+def narrow(array: np.ndarray, spec: DataSpec) -> np.ndarray:
     """The smallest number type that holds every value that the data set can have."""
     if spec.task == "regression":
         return array.astype(np.float32)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -24,9 +23,8 @@ from labelmend.inference.search import Evidence, Search, Transform, make_search
 from labelmend.metrics import summarise
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import write_atomically
-from labelmend.runs.atomic import erase, keeping, sweep, sync_folder, temporary_name
-from labelmend.runs.disk import Disk
-from labelmend.runs.locks import lock_folder
+from labelmend.runs.appearing import appearing
+from labelmend.runs.atomic import keeping
 from labelmend.types import DataSpec, Raster, Sample
 
 TABLE = "fixed.csv"
@@ -70,7 +68,7 @@ def fix(
     looking = _Looking(predictor, search)
     _through(samples, looking.add, watcher)
     looking.conclude()
-    with _appearing(out) as folder:
+    with appearing(out) as folder:
         writing = _Writing(predictor, folder, looking)
         _through(looking.looks, writing.add, watcher)
         records = predictor.run.metrics("train")
@@ -300,26 +298,3 @@ def _through(items: Sequence[T], work: Callable[[T], None], watcher: Watcher) ->
             watcher.step(number, {})
     finally:
         watcher.finish()
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A folder to write in, which gets its name when all went well and else is removed."""
-    path = path.resolve()
-    with keeping("the labels", path, 0):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, frozenset([path.name]))
-        temporary = path.with_name(temporary_name(path.name))
-        Disk.mkdir(temporary)
-    try:
-        with lock_folder(temporary):
-            yield temporary
-            with keeping("the labels", path, 0):
-                sync_folder(temporary)
-                Disk.rename(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            erase(temporary)
-        raise
-    with keeping("the labels", path, 0):
-        sync_folder(path.parent)

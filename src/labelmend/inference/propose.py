@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,16 +18,11 @@ from labelmend.files.readers import read_as, write_label
 from labelmend.inference.unlabelled import Unlabelled, find_unlabelled, manifest_with
 from labelmend.labels.proposals import Method, Side, brighter_part, smaller_side
 from labelmend.progress import Silent, Watcher
+from labelmend.runs.appearing import appearing
 from labelmend.runs.atomic import (
     erase,
-    keeping,
-    sweep,
-    sync_folder,
-    temporary_name,
     write_atomically,
 )
-from labelmend.runs.disk import Disk
-from labelmend.runs.locks import lock_folder
 from labelmend.types import DataSpec, Raster
 
 if TYPE_CHECKING:
@@ -141,7 +136,7 @@ def propose(
     machine = _Bright(by, found.spec) if isinstance(by, Threshold) else _Network(by, found.spec)
     work = _Work(found, machine, allow_bad, watcher or Silent())
     work.look()
-    with _appearing(folder) as temporary:
+    with appearing(folder) as temporary:
         work.write(temporary)
     written = tuple((image, f"{WEAK}/{folder.name}/{t}") for image, t, _ in work.written)
     notes = [*found.notes, *machine.notes()]
@@ -351,25 +346,3 @@ def _list(root: Path, written: Sequence[tuple[str, str]], folder: Path) -> None:
         with suppress(OSError):
             erase(folder)
         raise
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A folder to write in, which gets its name when all went well and else is removed."""
-    with keeping("the labels", path, 0):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, frozenset([path.name]))
-        temporary = path.with_name(temporary_name(path.name))
-        Disk.mkdir(temporary)
-    try:
-        with lock_folder(temporary):
-            yield temporary
-            with keeping("the labels", path, 0):
-                sync_folder(temporary)
-                Disk.rename(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            erase(temporary)
-        raise
-    with keeping("the labels", path, 0):
-        sync_folder(path.parent)

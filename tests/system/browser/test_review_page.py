@@ -6,15 +6,22 @@ Every test draws on a case of its own, so that the servers can be shared.
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from labelmend.labels import shapes
 
-from .conftest import Process, Review, Watched, wait_shown
+from .conftest import Process, Review, Watched, find_browser, wait_shown
+
+BROWSER = Path(__file__).with_name("own_browser.py")
 
 Reviews = Callable[[str], Review]
 Fresh = Callable[[str], tuple[Review, int]]
@@ -248,6 +255,55 @@ def test_unsaved_strokes_outlive_the_page(fresh: Fresh, person: Watched) -> None
     after = review.label(number)
     assert (after[22:48, 20] == 1).all()
     assert (after[22:48, 60] == 1).all()
+
+
+def test_a_proxy_that_doubles_and_delays_changes_nothing(fresh: Fresh, person: Watched) -> None:
+    """Every stroke arrives two or three times, some late: one event each, in their order."""
+    review, number = fresh("cells")
+    page = person.open(review, number)
+    tries: list[str] = []
+
+    def meddle(route: object) -> None:
+        tries.append(route.request.post_data)
+        for _ in range(len(tries) % 2 + 1):
+            route.fetch()
+        page.wait_for_timeout(150)
+        route.continue_()
+
+    page.route(EVENTS, meddle)
+    for column in (20, 60, 100):
+        draw(page, column)
+    wait_state(page, "saved")
+    assert len(set(tries)) == 3
+    case = review.case(number)
+    assert case["version"] == 3
+    columns = [event["op"]["kind"] for event in case["history"]]
+    assert columns == ["brush"] * 3
+    after = review.label(number)
+    assert all((after[22:48, column] == 1).all() for column in (20, 60, 100))
+
+
+def test_a_killed_browser_loses_no_finished_stroke(own_process: Process, tmp_path: Path) -> None:
+    """SIGKILL to all of a browser while strokes wait: the next one with its profile sends them."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    command = [sys.executable, str(BROWSER), str(tmp_path / "profile"), find_browser()]
+    review = own_process.find("cells")
+    drawing = subprocess.Popen(
+        [*command, "draw", review.address],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert drawing.stdout is not None and drawing.stdout.readline() == "waiting\n"
+    os.killpg(drawing.pid, signal.SIGKILL)
+    drawing.wait()
+    assert review.case(0)["version"] == 0
+    said = subprocess.run(
+        [*command, "look", review.address], capture_output=True, text=True, check=False
+    )
+    assert said.stdout == "saved\n", said.stderr
+    after = review.label(0)
+    assert (after[22:48, 20] == 1).all() and (after[22:48, 60] == 1).all()
 
 
 # ------------------------------------------------------------------------------ undo

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,9 +29,8 @@ from labelmend.inference.export.proof import (
     reference_of,
 )
 from labelmend.inference.predictor import Predictor
-from labelmend.runs.atomic import erase, keeping, sweep, sync_folder, temporary_name, write_file
-from labelmend.runs.disk import Disk
-from labelmend.runs.locks import lock_folder
+from labelmend.runs.appearing import appearing
+from labelmend.runs.atomic import keeping, sync_folder, write_file
 from labelmend.runs.sums import SUMS, make_sums
 
 Target = Literal["onnx", "torch", "monai"]
@@ -204,23 +202,11 @@ def _json(values: Mapping[str, Any]) -> bytes:
 
 def _write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """Make a folder of these files, sub-folders too, and their checksums, in one step."""
-    path = path.resolve()
-    with keeping("the model", path, sum(map(len, files.values()))):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, frozenset([path.name]))
-        temporary = path.with_name(temporary_name(path.name))
-        Disk.mkdir(temporary)
-        try:
-            with lock_folder(temporary):
-                hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-                for name, data in {**files, SUMS: make_sums(hashes)}.items():
-                    (temporary / name).parent.mkdir(exist_ok=True)
-                    write_file(temporary / name, data)
-                for folder in {(temporary / name).parent for name in files} | {temporary}:
-                    sync_folder(folder)
-                Disk.rename(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                erase(temporary)
-            raise
-        sync_folder(path.parent)
+    size = sum(map(len, files.values()))
+    with appearing(path, "the model") as folder, keeping("the model", path, size):
+        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        for name, data in {**files, SUMS: make_sums(hashes)}.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_file(folder / name, data)
+        for inner in {(folder / name).parent for name in files} - {folder}:
+            sync_folder(inner)

@@ -32,14 +32,18 @@ def check_free(out: Path, inside: Path | None = None) -> None:
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def appearing(path: Path, what: str = "the labels") -> Iterator[Path]:
     """A folder to write in, which gets its name when all went well and else is removed.
+
+    Args:
+        path: the folder to be; its parents are made.
+        what: what is written, for the message where the disk refuses.
 
     Raises:
         StorageError: when the disk refuses.
     """
     path = path.resolve()
-    with keeping("the labels", path, 0):
+    with keeping(what, path, 0):
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, frozenset([path.name]))
         temporary = path.with_name(temporary_name(path.name))
@@ -47,12 +51,12 @@ def appearing(path: Path) -> Iterator[Path]:
     try:
         with lock_folder(temporary):
             yield temporary
-            with keeping("the labels", path, 0):
+            with keeping(what, path, 0):
                 sync_folder(temporary)
                 Disk.rename(temporary, path)
     except BaseException:
         with suppress(OSError):
             erase(temporary)
         raise
-    with keeping("the labels", path, 0):
+    with keeping(what, path, 0):
         sync_folder(path.parent)
