@@ -340,9 +340,12 @@ def test_undo_and_redo_outlive_a_reload(fresh: Fresh, person: Watched) -> None:
 # ------------------------------------------------------------------------------ several at once
 
 
-@pytest.mark.parametrize("choice", ["Put mine on top", "Discard mine"])
+@pytest.mark.parametrize(
+    ("choice", "hasty"),
+    [("Put mine on top", False), ("Put mine on top", True), ("Discard mine", False)],
+)
 def test_a_stale_stroke_is_a_choice_and_loses_nothing(
-    choice: str, fresh: Fresh, person: Watched
+    choice: str, hasty: bool, fresh: Fresh, person: Watched
 ) -> None:
     review, number = fresh("cells")
     one = person.open(review, number)
@@ -353,6 +356,11 @@ def test_a_stale_stroke_is_a_choice_and_loses_nothing(
     wait_state(one, "saved")
     theirs = review.label(number)
     two.bring_to_front()
+    if hasty:  # the choice is made before the other version has come
+        slowly = "() => { const ask = fetch; window.fetch = async (...all) => { "
+        slowly += "if (`${all[0]}`.includes('which=current')) "
+        slowly += "await new Promise((done) => setTimeout(done, 700)); return ask(...all); }; }"
+        two.evaluate(slowly)
     draw(two, 90)
     two.wait_for_selector("text=Someone else changed this label")
     assert state(two) == "unsaved"

@@ -335,13 +335,13 @@ def test_inspecting_writes_nothing_unless_asked(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_gives_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labelmend import runs
+    from labelmend.catalogue import splits
     from labelmend.errors import StorageError
 
     def refuse(path: Path, data: bytes) -> None:
         raise StorageError("read-only")
 
-    monkeypatch.setattr(runs, "write_atomically", refuse)
+    monkeypatch.setattr(splits, "write_atomically", refuse)
     data, _ = open_data(pictures(tmp_path))
     assert any("could not be kept in splits.csv" in note for note in data.notes)
     assert len(data.of("val")) == 2

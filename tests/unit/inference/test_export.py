@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,11 @@ PROOF = Proof(3, 1, ((2, 2), (4, 4)), 40, 1e-6, 1.0, 1e-5)
 
 
 @pytest.fixture(scope="module")
-def predictor(trained: Trained) -> Predictor:
-    return labelmend.load(trained("colour").run, device="cpu")
+def predictor(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    run = tmp_path_factory.mktemp("own") / "run"  # others may evaluate the shared one
+    left = shutil.ignore_patterns("evaluation*")
+    shutil.copytree(trained("colour").run, run, ignore=left)
+    return labelmend.load(run, device="cpu")
 
 
 @pytest.fixture(scope="module")

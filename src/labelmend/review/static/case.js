@@ -252,6 +252,7 @@ export class CasePage {
 
   /** After a conflict: the person's changes on top of the version that is in view. */
   async putOnTop() {
+    await this.work.theirs; // a quick hand may choose before the other version has come
     await this.app.outbox.putOnTop(this.work.entry.label, this.work.version);
   }
 

@@ -16,6 +16,8 @@ export class Work extends EventTarget {
     this.acked = [];
     this.wanted = [];
     this.turn = 0;
+    /** Settled once the version that stands in the way is in view. */
+    this.theirs = Promise.resolve();
     this.onSaved = (event) => this.saved(event.detail);
     this.onChange = () => this.changed();
     outbox.addEventListener("saved", this.onSaved);
@@ -167,7 +169,7 @@ export class Work extends EventTarget {
     const trouble = this.outbox.trouble(this.entry.label);
     if (trouble?.kind !== "conflict" || trouble === this.seen) return;
     this.seen = trouble;
-    this.refresh().catch(() => {});
+    this.theirs = this.refresh().catch(() => {});
   }
 
   emit(name) {
