@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +16,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+T = TypeVar("T")
 
 
 class Watcher(Protocol):
@@ -127,5 +129,22 @@ def counting(watcher: Watcher) -> Iterator[Callable[[int, int], None]]:
 
     try:
         yield show
+    finally:
+        watcher.finish()
+
+
+def go_through(items: Sequence[T], work: Callable[[T], object], watcher: Watcher) -> None:
+    """Do a piece of work for one item after the other, and show how far it is.
+
+    >>> found = []
+    >>> go_through([1, 2], found.append, Silent())
+    >>> found
+    [1, 2]
+    """
+    watcher.start(len(items), 0)
+    try:
+        for number, item in enumerate(items, 1):
+            work(item)
+            watcher.step(number, {})
     finally:
         watcher.finish()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -22,10 +21,8 @@ from labelmend.inference.offsets import Case
 from labelmend.inference.places import Place, mean_shift
 from labelmend.inference.predictor import Predictor
 from labelmend.inference.search import Search, make_search
-from labelmend.progress import Watcher
+from labelmend.progress import Watcher, go_through
 from labelmend.types import DataSpec, Sample
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ def look(predictor: Predictor, watcher: Watcher) -> tuple[list[Evidence], list[P
     looking = _Looking(predictor)
     # Labels of one image one after the other: it is predicted once.
     samples = sorted(predictor.run.data.samples, key=lambda sample: sample.image)
-    _through(samples, looking.add, watcher)
+    go_through(samples, looking.add, watcher)
     explained, others = looking.explain(watcher), looking.others()
     number = {sample.id: place for place, sample in enumerate(predictor.run.data.samples)}
     seen = sorted(looking.seen, key=lambda one: number[one.sample.id])
@@ -126,7 +123,7 @@ class _Looking:
             def again(one: Seen) -> None:
                 self._explain(one, self._open(one.sample).case(self.predictor))
 
-            _through(moving, again, watcher)
+            go_through(moving, again, watcher)
         return self._explained
 
     def others(self) -> dict[str, tuple[float, int]]:
@@ -254,13 +251,3 @@ def _share(error: float, spread: float) -> float:
 def _moves(one: Seen, offset: np.ndarray | None) -> bool:
     place = in_file(one, offset)
     return place is not None and place.moves
-
-
-def _through(items: Sequence[T], work: Callable[[T], None], watcher: Watcher) -> None:
-    watcher.start(len(items), 0)
-    try:
-        for number, item in enumerate(items, 1):
-            work(item)
-            watcher.step(number, {})
-    finally:
-        watcher.finish()

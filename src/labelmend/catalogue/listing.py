@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path, PurePosixPath
 
 from labelmend.errors import DataError
 from labelmend.files.formats import Problem, kind_of, naming, nearest, split_name
-from labelmend.files.sources import read_bytes
+from labelmend.files.sources import read_rows
 from labelmend.types import Quality, Split
 
 MANIFEST = "manifest.csv"
@@ -222,7 +220,7 @@ def _shown(path: str) -> str:
 
 def _by_manifest(root: Path) -> Listing:
     found = Listing()
-    rows = _manifest_rows(root)
+    rows = read_rows(root / MANIFEST, "export it again")
     _check_columns(next(iter(rows), []))
     names = [name.strip() for name in rows[0]]
     seen: dict[str, int] = {}
@@ -248,15 +246,6 @@ def _by_manifest(root: Path) -> Listing:
             "all others strong."
         )
     return found
-
-
-def _manifest_rows(root: Path) -> list[list[str]]:
-    content = read_bytes(root / MANIFEST)
-    try:
-        return list(csv.reader(StringIO(content.decode("utf-8-sig"), newline="")))
-    except (UnicodeDecodeError, csv.Error) as error:
-        with naming(Path(MANIFEST)):
-            raise DataError("is not a CSV in UTF-8; export it again") from error
 
 
 def _check_columns(header: list[str]) -> None:

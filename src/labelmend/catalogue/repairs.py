@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from labelmend.catalogue.listing import Entry, Listing, stays_inside
 from labelmend.errors import DataError
 from labelmend.files.formats import naming, nearest, split_name
-from labelmend.files.sources import hash_file, read_bytes
+from labelmend.files.sources import hash_file, read_rows
 from labelmend.runs import write_atomically
 from labelmend.types import Quality
 
@@ -62,13 +62,9 @@ def read_repairs(root: Path) -> dict[str, Repair]:
     """
     if not (root / TABLE).exists():
         return {}
-    content = read_bytes(root / TABLE)
+    rows = read_rows(root / TABLE, _WAY)
     found: dict[str, Repair] = {}
     with naming(Path(TABLE)):
-        try:
-            rows = list(csv.reader(StringIO(content.decode("utf-8-sig"), newline="")))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"is not a CSV in UTF-8; {_WAY}") from error
         if not rows or tuple(rows[0]) != _COLUMNS:
             raise DataError(f"needs the columns {','.join(_COLUMNS)}; {_WAY}")
         for line, row in enumerate(rows[1:], 2):

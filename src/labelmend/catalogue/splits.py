@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labelmend.errors import DataError, StorageError
 from labelmend.files.formats import naming, nearest
-from labelmend.files.sources import read_bytes
+from labelmend.files.sources import read_rows
 from labelmend.runs import write_atomically
 from labelmend.types import Split
 
@@ -29,13 +29,9 @@ def read_splits(root: Path) -> dict[str, Split]:
     """
     if not (root / FILE).exists():
         return {}
-    content = read_bytes(root / FILE)
+    rows = read_rows(root / FILE, "correct it or remove it")
     known: dict[str, Split] = {}
     with naming(Path(FILE)):
-        try:
-            rows = list(csv.reader(StringIO(content.decode("utf-8-sig"), newline="")))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError("is not a CSV in UTF-8; correct it or remove it") from error
         if not rows or [name.strip() for name in rows[0]] != ["group", "split"]:
             raise DataError("needs the columns group,split; correct or remove it")
         for line, row in enumerate(rows[1:], 2):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import mmap
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 from labelmend.errors import ChangedDataError, DataError
-from labelmend.files.formats import DECODED_LIMIT, Content
+from labelmend.files.formats import DECODED_LIMIT, Content, naming
 
 _CHUNK = 1 << 22
 
@@ -52,6 +54,19 @@ def read_bytes(path: Path, limit: int = DECODED_LIMIT) -> bytes:
         raise DataError(f"{path}: has {size:,} bytes, more than the limit of {limit:,}; cut it")
     with _opening(path):
         return path.read_bytes()
+
+
+def read_rows(path: Path, way_out: str) -> list[list[str]]:
+    """The rows of a table of comma-separated values in UTF-8, its header among them.
+
+    Raises:
+        DataError: when it is none, with the way out; or as :func:`read_bytes`.
+    """
+    try:
+        return list(csv.reader(StringIO(read_bytes(path).decode("utf-8-sig"), newline="")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        with naming(Path(path.name)):
+            raise DataError(f"is not a CSV in UTF-8; {way_out}") from error
 
 
 def open_mapped(path: Path, limit: int) -> Content:

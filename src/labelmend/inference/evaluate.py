@@ -7,7 +7,7 @@ import io
 import json
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from labelmend.inference.offsets import (
 )
 from labelmend.inference.predictor import Model, Predictor
 from labelmend.metrics import Row, summarise
-from labelmend.progress import Silent, Watcher
+from labelmend.progress import Silent, Watcher, go_through
 from labelmend.runs import write_atomically
 from labelmend.types import DataSpec, Sample, Split
 
@@ -193,7 +193,7 @@ def evaluate(
     check_tolerance(tolerance, predictor.spec.dims)
     chosen, samples = _samples(predictor, split)
     judging = _Judging(predictor, tolerance)
-    _through(samples, judging.add, watcher)
+    go_through(samples, judging.add, watcher)
     summary = summarise(judging.rows)
     result = Evaluation(
         chosen,
@@ -279,18 +279,8 @@ class _Judging:
             case = self._kept.get(sample.id) or _open(self.predictor, sample)
             rows.append(_judged(case.moved(there), spec))
 
-        _through(samples, add, watcher)
+        go_through(samples, add, watcher)
         return found.judged(summarise(rows)["mean"], raw)
-
-
-def _through(samples: Sequence[Sample], work: Callable[[Sample], None], watcher: Watcher) -> None:
-    watcher.start(len(samples), 0)
-    try:
-        for number, sample in enumerate(samples, 1):
-            work(sample)
-            watcher.step(number, {})
-    finally:
-        watcher.finish()
 
 
 def _samples(predictor: Predictor, split: Split | None) -> tuple[Split, tuple[Sample, ...]]:

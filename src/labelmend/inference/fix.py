@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 import numpy as np
 
@@ -21,14 +19,13 @@ from labelmend.inference.places import Place, mean_shift, moved_arrays
 from labelmend.inference.predictor import Predictor
 from labelmend.inference.search import Evidence, Search, Transform, make_search
 from labelmend.metrics import summarise
-from labelmend.progress import Silent, Watcher
+from labelmend.progress import Silent, Watcher, go_through
 from labelmend.runs import write_atomically
 from labelmend.runs.appearing import appearing
 from labelmend.runs.atomic import keeping
 from labelmend.types import DataSpec, Raster, Sample
 
 TABLE = "fixed.csv"
-T = TypeVar("T")
 
 
 def fix(
@@ -66,11 +63,11 @@ def fix(
     _check_place(out, Path(predictor.run.data.root))
     search = make_search(predictor.run, align, predictor.device, step=predictor.step)
     looking = _Looking(predictor, search)
-    _through(samples, looking.add, watcher)
+    go_through(samples, looking.add, watcher)
     looking.conclude()
     with appearing(out) as folder:
         writing = _Writing(predictor, folder, looking)
-        _through(looking.looks, writing.add, watcher)
+        go_through(looking.looks, writing.add, watcher)
         records = predictor.run.metrics("train")
         result = Fixing(out, tuple(writing.rows), filler(predictor.spec), records)
         write_atomically(folder / TABLE, result.to_csv().encode("utf-8", "surrogateescape"))
@@ -288,13 +285,3 @@ def _inside(folder: Path, name: str) -> Path:
     if place.is_absolute() or ".." in place.parts or not place.parts:
         raise DataError(f"{name} does not lie in the data set, so it has no place beside it")
     return folder / name
-
-
-def _through(items: Sequence[T], work: Callable[[T], None], watcher: Watcher) -> None:
-    watcher.start(len(items), 0)
-    try:
-        for number, item in enumerate(items, 1):
-            work(item)
-            watcher.step(number, {})
-    finally:
-        watcher.finish()
