@@ -15,6 +15,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import soundfile
+import tifffile
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -122,6 +123,19 @@ def recording(root: Path, many: int) -> None:
                 (root / f"labels/{folder}/r{i}.csv").write_text(table)
 
 
+def heights(root: Path, many: int) -> None:
+    """Grey pictures whose labels are real numbers."""
+    (root / "data.toml").write_text('task = "regression"\nclasses = ["height"]\n')
+    for i in range(many):
+        rng = np.random.default_rng(i)
+        label = gaussian_filter(rng.normal(size=(40, 56)), 6).astype(np.float32)
+        pixels = np.clip(128 + 900 * label + rng.normal(0, 9, label.shape), 0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(root / f"images/h{i}.png")
+        tifffile.imwrite(root / f"labels/weak/ann/h{i}.tif", np.roll(label, 3, 0))
+        if i < 2:
+            tifffile.imwrite(root / f"labels/strong/h{i}.tif", label)
+
+
 def _nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(array, affine), path)
 
@@ -130,6 +144,7 @@ KINDS: dict[str, Callable[..., None]] = {
     "cells": cells,
     "volume": volume,
     "recording": recording,
+    "heights": heights,
 }
 
 

@@ -667,3 +667,23 @@ def test_the_page_fits_a_narrow_screen(reviews: Reviews, person: Watched) -> Non
     tools = page.locator(".tools").bounding_box()
     assert tools["y"] + tools["height"] == pytest.approx(800, abs=1)
     assert page.locator("#stage").bounding_box()["height"] > 300
+
+
+# ------------------------------------------------------------------------------ continuous labels
+
+
+def test_continuous_labels_are_seen_and_decided_on_not_drawn(fresh: Fresh, person: Watched) -> None:
+    review, number = fresh("heights")
+    page = person.open(review, number)
+    label = shown(page)
+    page.keyboard.press("w")
+    assert shown(page) != label  # the prediction lies over it
+    page.keyboard.press("w")
+    assert shown(page) == label
+    assert page.locator(".toolbar .tool, .tools button").count() == 0
+    draw(page)
+    page.keyboard.press("a")
+    page.wait_for_function("() => document.querySelector('#status').dataset.state === 'saved'")
+    page.wait_for_timeout(200)
+    case = review.case(number)
+    assert (case["version"], case["verdict"], case["edited"]) == (1, "accepted", False)

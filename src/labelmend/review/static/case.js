@@ -20,6 +20,7 @@ export class CasePage {
     kit ??= new Kit(session);
     Object.assign(this, { kit, layers, size: [1], contrast: null, channel: null });
     this.readOnly = session.task === "regression";
+    if (this.readOnly && !layers.grey) Object.assign(layers, { grey: true, prediction: false, opacity: 1 });
     this.palette = new Palette(session.classes, this.readOnly);
     this.work = new Work(session, app.server, app.outbox, entry);
     this.screen = session.dims === 1 ? new RecordingScreen(this) : new PictureScreen(this);

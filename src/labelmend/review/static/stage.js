@@ -88,14 +88,27 @@ export class Stage extends EventTarget {
       context.drawImage(this.image, 0, 0, columns, rows);
     }
     context.imageSmoothingEnabled = false;
-    this.paintFills(context, rows, columns);
-    for (const kind of ["moved", "prediction", "label"]) this.paintLines(context, kind);
+    if (this.palette.continuous) this.paintValues(context, rows, columns);
+    else {
+      this.paintFills(context, rows, columns);
+      for (const kind of ["moved", "prediction", "label"]) this.paintLines(context, kind);
+    }
     context.setTransform(this.density, 0, 0, this.density, 0, 0);
     this.tool?.paint?.(context, this);
     if (this.crosshair) this.paintCrosshair(context);
     const { left, top, scale } = this.view;
     this.canvas.dataset.view = JSON.stringify({ left, top, ...scale });
     this.dispatchEvent(new Event("look"));
+  }
+
+  /** Continuous labels have no borders: each is a grey picture over those before it. */
+  paintValues(context, rows, columns) {
+    context.globalAlpha = this.layers.opacity;
+    for (const kind of ["label", "moved", "prediction"]) {
+      const label = this.labels[kind];
+      if (label && this.layers[kind]) context.drawImage(this.picture(label), 0, 0, columns, rows);
+    }
+    context.globalAlpha = 1;
   }
 
   paintFills(context, rows, columns) {
