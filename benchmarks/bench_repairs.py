@@ -2,10 +2,10 @@
 
 8 strong and 120 weak labels (``planted.py``). ``mixed mistakes``: one weak label in three is
 shifted, of another image, empty, far too large or far too small. ``same mistake``: three in five
-are far too large. A first training is audited; then somebody who knows the truth repairs the first k labels of
-the audit, or k drawn at random: each becomes a strong label (``repairs.csv``), and a second
-training begins anew with the same settings and the same seed. Dice is of the last checkpoint on 40
-images with true labels, which nobody trained, ranked or chose anything on.
+are far too large. A first training is audited; then somebody who knows the truth repairs the
+first k labels of the audit, or k drawn at random: each becomes a strong label (``repairs.csv``),
+and a second training begins anew with the same settings and the same seed. Dice is of the last
+checkpoint on 40 images with true labels, which nobody trained, ranked or chose anything on.
 
 Run: ``python benchmarks/bench_repairs.py``; results are kept one by one and not made again.
 ``--picture FILE`` draws the curves.
