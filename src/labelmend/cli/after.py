@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from labelmend.cli.loading import Model, Which, load_predictor
 from labelmend.cli.output import Flag, Json, as_json, complain, make_watcher
 
 if TYPE_CHECKING:
     from labelmend.inference.files import Outcome
-    from labelmend.inference.predictor import Predictor
 
 Split = Literal["train", "val", "test"]
-Which = Literal["last", "best"]
-Model = Literal["main", "auxiliary", "ensemble"]
 Moves = Literal["shift", "rigid", "similarity", "affine", "warp"]
 
 
@@ -57,7 +54,7 @@ def evaluate(
     """
     from labelmend.inference.evaluate import evaluate as judge
 
-    predictor = _load(run, checkpoint, model, device, network)
+    predictor = load_predictor(run, checkpoint, model, device, network)
     watcher = make_watcher(quiet=json, title="evaluating")
     result = judge(predictor, split, tolerance=tolerance, watcher=watcher)
     print(as_json(result.to_json()) if json else result.to_text())
@@ -135,7 +132,7 @@ def predict(
     from labelmend.inference.beside import Beside
     from labelmend.inference.files import Way, predict_all
 
-    predictor = _load(run, checkpoint, model, device, network)
+    predictor = load_predictor(run, checkpoint, model, device, network)
     folder = None
     if conclusions:
         folder = predictor.folder("conclusions") if out is None else out / "conclusions"
@@ -216,7 +213,7 @@ def fix(
     from labelmend.inference.fix import TABLE
     from labelmend.inference.fix import fix as put_in_place
 
-    predictor = _load(run, checkpoint, model, device, network)
+    predictor = load_predictor(run, checkpoint, model, device, network)
     watcher = make_watcher(quiet, title="fixing")
     result = put_in_place(predictor, out, align=align, watcher=watcher)
     if not quiet:
@@ -240,14 +237,3 @@ def report(run: Path, /, *, out: Path | None = None, network: str | None = None)
 
     print(f"report: {write_report(run, out, network=network)}")
     return 0
-
-
-def _load(
-    run: Path, checkpoint: Which, model: Model, device: str, network: str | None
-) -> Predictor:
-    from labelmend.inference.predictor import load
-
-    predictor = load(run, checkpoint=checkpoint, model=model, device=device, network=network)
-    for note in predictor.notes:
-        print(f"note: {note}", file=sys.stderr)
-    return predictor

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal
 
+from labelmend.cli.loading import Model, Which, load_predictor
 from labelmend.cli.output import Json, as_json, make_watcher
 
-Which = Literal["last", "best"]
-Model = Literal["main", "auxiliary", "ensemble"]
 Quality = Literal["weak", "strong", "all"]
 
 
@@ -51,13 +49,10 @@ def audit(
     """
     from labelmend.audit import run_audit
     from labelmend.audit.result import check_budget
-    from labelmend.inference.predictor import load
     from labelmend.report.audit_page import write_audit_page
 
     check_budget(budget)
-    predictor = load(run, checkpoint=checkpoint, model=model, device=device, network=network)
-    for note in predictor.notes:
-        print(f"note: {note}", file=sys.stderr)
+    predictor = load_predictor(run, checkpoint, model, device, network)
     watcher = make_watcher(quiet=json, title="looking")
     found = run_audit(predictor, watcher=watcher).within(budget)
     folder = found.write()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal
 
+from labelmend.cli.loading import Model, Which, load_predictor
 from labelmend.cli.output import Json, as_json
 
 Target = Literal["onnx", "torch", "monai"]
-Which = Literal["last", "best"]
-Model = Literal["main", "auxiliary", "ensemble"]
 
 
 def export(
@@ -53,11 +51,8 @@ def export(
         Print one JSON object instead of words.
     """
     from labelmend.inference.export.exporting import export as write
-    from labelmend.inference.predictor import load
 
-    predictor = load(run, checkpoint=checkpoint, model=model, device="cpu", network=network)
-    for note in predictor.notes:
-        print(f"note: {note}", file=sys.stderr)
+    predictor = load_predictor(run, checkpoint, model, "cpu", network)
     other = "" if model == "main" else f"-{model}"
     folder = run / f"export-{to}{other}" if out is None else out
     result = write(predictor, folder, to, tolerance=tolerance)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from labelmend.cli.loading import Model, Which, load_predictor
 from labelmend.cli.output import Flag, make_watcher
 from labelmend.errors import SettingsError, unknown
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from labelmend.inference.predictor import Predictor
     from labelmend.inference.propose import Threshold
     from labelmend.labels.proposals import Method, Side
-
-Which = Literal["last", "best"]
-Model = Literal["main", "auxiliary", "ensemble"]
 
 
 def propose(
@@ -93,9 +91,7 @@ def propose(
     else:
         given = {"--brighter": brighter, "--darker": darker, "--class": class_}
         _refuse_for_runs(given | {"--channel": channel, "--smooth": smooth})
-        from labelmend.inference.predictor import load
-
-        machine = load(Path(by), checkpoint=checkpoint, model=model, device=device, network=network)
+        machine = load_predictor(Path(by), checkpoint, model, device, network)
     watcher = make_watcher(quiet, title="proposing")
     found = write_labels(data, machine, name=name, every=all_, allow_bad=allow_bad, watcher=watcher)
     if not quiet:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from labelmend.cli.loading import Model, Which, load_predictor
 from labelmend.cli.output import Flag, make_watcher
 
 if TYPE_CHECKING:
     from labelmend.audit import Audit
     from labelmend.inference.predictor import Predictor
-
-Which = Literal["last", "best"]
-Model = Literal["main", "auxiliary", "ensemble"]
 
 
 def review(
@@ -72,16 +69,13 @@ def review(
     check_host_option(host, allow_remote=allow_remote)
     secret = make_token(token)
     # Options are checked before torch is imported, which takes seconds.
-    from labelmend.inference.predictor import load
     from labelmend.review.app import make_app
     from labelmend.review.cases import Cases
     from labelmend.review.desk import Desk
     from labelmend.review.repaired import can_ignore, export_repairs
     from labelmend.review.store import FILE, Store
 
-    predictor = load(run, checkpoint=checkpoint, model=model, device=device, network=network)
-    for note in predictor.notes:
-        print(f"note: {note}", file=sys.stderr)
+    predictor = load_predictor(run, checkpoint, model, device, network)
     cases = Cases(predictor, _ordered(predictor, anew=audit).labels)
     opened, spec = predictor.run, predictor.spec
     with Store.open(opened.folder("review") / FILE) as store:

@@ -15,6 +15,8 @@ from labelmend.errors import DataError
 from labelmend.files.formats import kind_of, naming, split_name
 from labelmend.files.values import to_values
 from labelmend.files.writers import narrow
+from labelmend.runs.atomic import keeping, sweep, sync_folder, temporary_name
+from labelmend.runs.disk import Disk
 from labelmend.types import DataSpec
 
 _TILE = 512
@@ -39,10 +41,6 @@ def replacing(path: Path) -> Iterator[Path]:
     >>> path.read_text()
     'whole'
     """
-    # they need torch, which reading does not
-    from labelmend.runs.atomic import keeping, sweep, sync_folder, temporary_name
-    from labelmend.runs.disk import Disk
-
     temporary = path.with_name(temporary_name(path.name))
     with keeping(path.name, path.parent, 0):
         sweep(path.parent, frozenset([path.name]))

@@ -159,6 +159,26 @@ def test_the_network_asked_for_is_loaded(
     assert seen == {"checkpoint": "best", "model": model, "device": "auto", "network": None}
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("evaluate RUN", "predict RUN image.png", "fix RUN --out NEW", "audit RUN", "review RUN"),
+        *("export RUN --to torch", "propose DATA --by RUN"),
+    ],
+)
+def test_a_damaged_checkpoint_that_was_passed_over_is_said(
+    typed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from labelmend.inference import predictor
+
+    class Found:
+        notes = ("the checkpoint of step 3 is damaged",)
+
+    monkeypatch.setattr(predictor, "load", lambda *_, **__: Found())
+    said = command(*typed.replace("RUN", str(tmp_path)).split())
+    assert said.err.startswith("note: the checkpoint of step 3 is damaged\n")
+
+
 def test_only_the_first_process_says_what_comes_next(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
