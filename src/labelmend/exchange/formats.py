@@ -109,7 +109,9 @@ def _detect(source: Path) -> str:
     if source.suffix.lower() in (".zip", ".gz", ".tar", ".7z"):
         raise DataError(f"{source}: is an archive; unpack it and name the folder")
     if (source / "labels" / "strong").is_dir() or (source / "data.toml").is_file():
-        raise DataError(f"{source}: is a data folder already; nothing is to be taken over")
+        raise DataError(
+            f"{source}: is a data folder already; use it as it is, with: labelmend check {source}"
+        )
     found = _of_folder(source) if source.is_dir() else _of_file(source)
     if len(found) == 1:
         return found.pop()

@@ -28,7 +28,9 @@ def check_free(out: Path, inside: Path | None = None) -> None:
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out} is not empty, and what is in it might be lost; give another --out")
     if inside is not None and inside.resolve() in (out.resolve(), *out.resolve().parents):
-        raise RunError(f"{out} lies in {inside}, where it would be taken for data; choose another")
+        raise RunError(
+            f"{out} lies in {inside}, where it would be taken for data; give another --out"
+        )
 
 
 @contextmanager
