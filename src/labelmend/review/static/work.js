@@ -16,6 +16,7 @@ export class Work extends EventTarget {
     this.acked = [];
     this.wanted = [];
     this.turn = 0;
+    this.loads = 0;
     /** Settled once the version that stands in the way is in view. */
     this.theirs = Promise.resolve();
     this.onSaved = (event) => this.saved(event.detail);
@@ -29,6 +30,7 @@ export class Work extends EventTarget {
     this.outbox.removeEventListener("saved", this.onSaved);
     this.outbox.removeEventListener("change", this.onChange);
     this.turn = -1;
+    this.loads = -1;
   }
 
   get number() {
@@ -51,10 +53,10 @@ export class Work extends EventTarget {
   /** The whole entry, and the labels of the slice in view. */
   async load(slice = this.slice) {
     this.slice = slice;
-    const turn = ++this.turn;
+    const load = ++this.loads; // its own count: a stroke saved meanwhile begins another turn
     this.others = {};
-    await this.refresh(turn);
-    if (turn === this.turn) await Promise.all(["prediction", "moved", "original"].map((w) => this.fetchOther(w, turn)));
+    await this.refresh();
+    if (load === this.loads) await Promise.all(["prediction", "moved", "original"].map((w) => this.fetchOther(w, load)));
   }
 
   /** The entry and the current label; again until both are of one version. */
@@ -75,13 +77,13 @@ export class Work extends EventTarget {
     this.emit("label");
   }
 
-  async fetchOther(which, turn) {
+  async fetchOther(which, load) {
     try {
       const label = await this.server.label(this.path("label", { which }));
-      if (turn !== this.turn) return;
+      if (load !== this.loads) return;
       this.others[which] = shaped(label);
     } catch (error) {
-      if (turn !== this.turn) return;
+      if (load !== this.loads) return;
       if (!(error instanceof Refusal)) throw error;
       this.others[which] = null;
     }
