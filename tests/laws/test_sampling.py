@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from labelmend.data.sampling import Plan, _locate
+from labelmend.data.plan import Plan, _locate
 
 
 @st.composite
@@ -224,3 +224,30 @@ def test_ranks_and_parts_divide_a_weighed_batch_too(case, step, data):
     parts = data.draw(st.integers(1, plan.size // world))
     shares = [plan.share(step, rank, world, parts, gamma) for rank in range(world)]
     assert [d for share in shares for piece in share for d in piece] == plan.batch(step, gamma)
+
+
+@given(weighed(), st.integers(0, 12), st.booleans())
+def test_from_its_end_on_a_plan_draws_strong_samples_only(case, strong_from, by_weight):
+    plan, gamma = case
+    assume(plan.strong)
+    weights = gamma if by_weight else None
+    ending = plan.ending(strong_from)
+    steps = range(strong_from + 9)
+    drawn = [ending.batch(step, weights) for step in steps]
+    assert drawn[:strong_from] == [plan.batch(step, weights) for step in range(strong_from)]
+    assert {d.index for batch in drawn[strong_from:] for d in batch} <= set(plan.strong)
+    assert [ending.counts_at(step, weights) for step in steps[strong_from:]] == [
+        {"strong": plan.size}
+    ] * 9
+    keys = [d.key for batch in drawn for d in batch]
+    assert len(set(keys)) == len(keys)
+
+
+@given(plans(), st.integers(0, 12), st.integers(0, 12))
+def test_strong_samples_go_on_in_turn_when_they_are_alone(plan, strong_from, more):
+    assume(plan.strong and plan.strong_share is not None)
+    ending = plan.ending(strong_from)
+    drawn = [d.index for step in range(strong_from + more) for d in ending.batch(step)]
+    often = Counter(index for index in drawn if index in plan.strong)
+    counts = [often[index] for index in plan.strong]
+    assert max(counts) - min(counts) <= 1

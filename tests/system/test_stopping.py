@@ -14,7 +14,7 @@ from labelmend.cli import run as command
 from labelmend.errors import NonFiniteError, Stopped
 from labelmend.progress import Silent
 from labelmend.runs import Run
-from labelmend.training import judge, trainer, validation
+from labelmend.training import judge, learned, trainer, validation
 from labelmend.training.assembly import fit, resume, weighing
 
 from .test_resume import assert_same, remembered
@@ -60,7 +60,7 @@ def uninterrupted(data, tmp_path_factory, small_settings):
         (judge, "exact_or_slow", 1),
         (judge, "exact_or_slow", 3),
         (validation, "judge", 3),
-        (trainer, "pack_optimiser", 2),
+        (learned, "pack_optimiser", 2),
         (trainer, "scales", 8),
     ],
     ids=["first weight step", "second weight step", "validation", "saving", "a step"],

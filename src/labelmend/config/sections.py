@@ -222,6 +222,23 @@ class BatchSettings(Section):
         0.5, ge=0, le=1, description="share of strong samples; omit to draw from all alike"
     )
     accumulate: int = Field(1, ge=1, description="parts a process divides its batch into")
+    ending: Literal["as_is", "strong", "better"] = Field(
+        "as_is", description="batches stay as they are to the end; or are of strong samples only "
+        "at the end; or both endings are tried from one point, and the one that is better on "
+        "held-out strong labels is kept"
+    )  # fmt: skip
+    ending_share: float = Field(
+        0.3, gt=0, lt=1, description="share of all steps that an ending takes; of two endings each"
+    )
+
+    @model_validator(mode="after")
+    def _room_for_endings(self) -> BatchSettings:
+        if self.ending == "better" and self.ending_share >= 0.5:
+            raise ValueError(
+                f"batch.ending_share = {self.ending_share:g} leaves nothing before two endings; "
+                "take less than 0.5"
+            )
+        return self
 
 
 class MixingSettings(Section):

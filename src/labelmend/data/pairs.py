@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from labelmend.data.sampling import Plan, Weights, borders
+from labelmend.data.plan import Plan, Weights, borders
 from labelmend.data.workers import Piece
 from labelmend.errors import SettingsError
 from labelmend.order import order_of
@@ -59,8 +59,13 @@ class PairPlan:
                 f"{len(plan.weak)}; take 'alike'"
             )
         return cls(
-            Plan(plan.strong, (), half, 1.0, plan.seed), Plan((), plan.weak, half, 0.0, other)
+            replace(plan, weak=(), size=half, strong_share=1.0),
+            replace(plan, size=half, strong_share=0.0, seed=other),
         )
+
+    def ending(self, strong_from: int) -> PairPlan:
+        """The same, but with strong samples only from that step on, as firsts and as seconds."""
+        return PairPlan(self.first.ending(strong_from), self.second.ending(strong_from))
 
     @property
     def strong(self) -> tuple[int, ...]:
@@ -89,12 +94,13 @@ class PairPlan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Samples of each pool in every batch: ``strong`` and ``weak``, or ``all``."""
-        return self.counts_by(None)
+        """Samples of each pool in a first batch: ``strong`` and ``weak``, or ``all``."""
+        return self.counts_at(0)
 
-    def counts_by(self, weights: Weights | None) -> dict[str, int]:
-        """:attr:`counts` of a batch that is drawn by weights."""
-        return dict(Counter(self.first.counts_by(weights)) + Counter(self.second.counts))
+    def counts_at(self, step: int, weights: Weights | None = None) -> dict[str, int]:
+        """Samples of each pool in the batch of a step, drawn by weights if these are given."""
+        first, second = self.first.counts_at(step, weights), self.second.counts_at(step)
+        return dict(Counter(first) + Counter(second))
 
     def batch(self, step: int, weights: Weights | None = None) -> list[Draw]:
         """The draws of a step: the firsts of all pairs, then their seconds.

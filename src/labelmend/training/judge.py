@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from labelmend.data.dataset import SampleDataset, collate
-from labelmend.data.sampling import Plan
+from labelmend.data.plan import Plan
 from labelmend.errors import LabelmendError, NonFiniteError
 from labelmend.losses import present
 from labelmend.training.bend import Bend

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from labelmend.training.endings import Ending
+
 
 def learning_rate_factor(step: int, total: int, warmup: int, shape: str) -> float:
     """The share of the full learning rate at a step, counted from 0.
@@ -40,19 +42,45 @@ class Timetable:
     learning_rate: Callable[[int], float]
     clip: float | None
     seed: int
+    ending: Ending | None = None
 
     def due(self, step: int, *, weigh: bool, validate: bool) -> list[str]:
         """What is to be done after a step, in order."""
         last = step >= self.steps
         tasks = []
         since = step - self.weigh_start
-        if weigh and since >= 0 and since % self.weigh_every == 0:
+        if weigh and since >= 0 and since % self.weigh_every == 0 and not self._alone(step):
             tasks.append("weigh")
-        if validate and (last or step % self.validate_every == 0):
+        if step == self._fork:
+            tasks.append("fork")
+        ends = last or (self._fork is not None and step == self._strong_from)
+        if validate and (ends or step % self.validate_every == 0):
             tasks.append("validate")
-        if last or step % self.save_every == 0:
+        if last and self._fork is not None:
+            tasks.append("choose")
+        if ends or step % self.save_every == 0:
             tasks.append("save")
         return tasks
+
+    def turns(self, step: int) -> bool:
+        """Whether the second of two endings begins with this step, counted from 0."""
+        return self._fork is not None and step == self._strong_from
+
+    def turned(self, step: int) -> bool:
+        """Whether after so many steps there are two endings to choose from."""
+        return self._fork is not None and step > self._strong_from
+
+    @property
+    def _fork(self) -> int | None:
+        return None if self.ending is None else self.ending.fork
+
+    @property
+    def _strong_from(self) -> int:
+        return self.steps if self.ending is None else self.ending.strong_from
+
+    def _alone(self, step: int) -> bool:
+        """Whether weak labels are not seen any more after so many steps."""
+        return self.ending is not None and step >= self._strong_from
 
     def weighings_by(self, step: int) -> int:
         """How many weight steps are due by ``step``, that of ``step`` itself included.
@@ -61,5 +89,7 @@ class Timetable:
         >>> [table.weighings_by(step) for step in range(7)]
         [0, 0, 1, 1, 1, 2, 2]
         """
+        if self._alone(step):
+            step = self._strong_from - 1
         since = step - self.weigh_start
         return since // self.weigh_every + 1 if since >= 0 else 0

@@ -11,6 +11,9 @@ from torch.optim import Optimizer
 
 from labelmend.errors import RunError
 
+Groups = Mapping[str, Mapping[str, Tensor]]
+"""Tensors by group and name, as a checkpoint has them."""
+
 
 @dataclass(slots=True)
 class Progress:
@@ -23,6 +26,8 @@ class Progress:
         best_step: the step it was reached at.
         stale: validations since then.
         done: no further steps will be taken.
+        figure: the latest validation figure.
+        first: that of the first of two endings.
     """
 
     step: int = 0
@@ -31,6 +36,8 @@ class Progress:
     best_step: int | None = None
     stale: int = 0
     done: bool = False
+    figure: float | None = None
+    first: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

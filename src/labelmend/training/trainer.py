@@ -16,12 +16,15 @@ from torch.optim import Optimizer
 
 from labelmend.data.dataset import SampleDataset
 from labelmend.data.pairs import PairPlan
-from labelmend.data.sampling import Plan, load
+from labelmend.data.plan import Plan
+from labelmend.data.sampling import load
 from labelmend.errors import LabelmendError, NonFiniteError, WorkerError
 from labelmend.progress import Watcher
 from labelmend.runs import Checkpoint, Run
 from labelmend.training.averages import Averages
+from labelmend.training.endings import Aside
 from labelmend.training.journal import Journal
+from labelmend.training.learned import Learned
 from labelmend.training.ledger import weight_columns, weight_rows
 from labelmend.training.meters import step_figures
 from labelmend.training.objective import Goal, Parcel, Terms, scales
@@ -30,13 +33,7 @@ from labelmend.training.processes import Processes, kept_local
 from labelmend.training.reweigh import Reweigher
 from labelmend.training.schedule import Timetable
 from labelmend.training.signals import StopRequest, stopped
-from labelmend.training.state import (
-    Progress,
-    Remembers,
-    pack_optimiser,
-    restore_network,
-    unpack_optimiser,
-)
+from labelmend.training.state import Progress, Remembers
 from labelmend.training.validation import Validator
 from labelmend.types import Batch
 from labelmend.weighting.weights import WeightTable
@@ -110,17 +107,14 @@ class Trainer:
             averages.join()
         self.notices = notices
         self.places = places
-        parts = {"weights": table, "weighing": reweigher, "places": places}
+        self._learned = Learned(self.plain, self.optimiser, averages)
+        self._aside = Aside(self._learned)
+        parts = {"weights": table, "weighing": reweigher, "places": places, "aside": self._aside}
         self._parts: dict[str, Remembers] = {k: v for k, v in parts.items() if v is not None}
         self.processes = Processes(fabric)
         self.progress = Progress()
         self._signals = StopRequest()
         self._said: set[str] = set()
-        self._names: dict[Tensor, str] = {
-            parameter: f"{name}.{key}"
-            for name, network in networks.items()
-            for key, parameter in network.named_parameters()
-        }
 
     # ------------------------------------------------------------------ the loop
 
@@ -147,6 +141,8 @@ class Trainer:
             for step in todo:
                 if self.progress.done:
                     break
+                if self.timetable.turns(step):
+                    self._aside.turn(self.progress)
                 self._take_step(step, loaded)
                 self.progress.step = step + 1
                 self.progress.pending = self.timetable.due(step + 1, weigh=weigh, validate=validate)
@@ -227,7 +223,8 @@ class Trainer:
 
     def _counts(self, step: int) -> Mapping[str, int]:
         """Samples of each kind in a step."""
-        return self.feed.plan.counts_by(self._drawn_by(step) if self.feed.weigh_draws else None)
+        weights = self._drawn_by(step) if self.feed.weigh_draws else None
+        return self.feed.plan.counts_at(step, weights)
 
     def _forward(self, parcel: Parcel) -> Terms:
         terms = self.objective(self.networks, parcel)
@@ -279,7 +276,13 @@ class Trainer:
     # ------------------------------------------------------------------ between steps
 
     def _do_pending(self) -> None:
-        tasks = {"weigh": self._weigh, "validate": self._validate, "save": self.save}
+        tasks = {
+            "weigh": self._weigh,
+            "fork": self._aside.fork,
+            "validate": self._validate,
+            "choose": self._choose,
+            "save": self.save,
+        }
         while self.progress.pending:
             task = self.progress.pending[0]
             # Saving is the end of the list: what it saves must not ask to be saved again.
@@ -316,7 +319,7 @@ class Trainer:
         progress = self.progress
         known = {name: _known(value) for name, value in figures.items()}
         self.journal.log({"step": progress.step, "kind": "val", **known})
-        main = known.get(self.validator.main)
+        progress.figure = main = known.get(self.validator.main)
         if main is not None and (progress.best is None or main > progress.best):
             progress.best, progress.best_step, progress.stale = main, progress.step, 0
             if "save" not in progress.pending:
@@ -329,8 +332,13 @@ class Trainer:
         if patience is not None and progress.stale >= patience:
             progress.done = True
             self.watcher.say(f"no gain in {patience} validations: ending at step {progress.step}")
-            if "save" not in progress.pending:
-                progress.pending.append("save")
+            progress.pending = [*progress.pending[:1], "choose", "save"]
+
+    def _choose(self) -> None:
+        if self.timetable.turned(self.progress.step):
+            figures, said = self._aside.choose(self.progress)
+            self.journal.log({"step": self.progress.step, "kind": "ending", **figures})
+            self.watcher.say(said)
 
     def save(self) -> None:
         """Write a checkpoint; all processes learn whether it worked."""
@@ -348,13 +356,10 @@ class Trainer:
         self.processes.agree(error)
 
     def _checkpoint(self) -> Checkpoint:
-        tensors = {name: dict(network.state_dict()) for name, network in self.plain.items()}
-        tensors["optimiser"] = pack_optimiser(self.optimiser, self._names)
+        tensors = self._learned.tensors()
         for group, part in self._parts.items():
             if state := part.state():
                 tensors[group] = dict(state)
-        if self.averages is not None:
-            tensors |= self.averages.state()
         return Checkpoint(self.progress.step, tensors, self.progress.to_json())
 
     def _write_tables(self) -> None:
@@ -365,13 +370,9 @@ class Trainer:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Stand where a checkpoint was written."""
-        for name, network in self.plain.items():
-            restore_network(network, name, checkpoint.tensors[name])
-        unpack_optimiser(self.optimiser, self._names, checkpoint.tensors.get("optimiser", {}))
+        self._learned.restore(checkpoint.tensors)
         for group, part in self._parts.items():
             part.restore(checkpoint.tensors.get(group, {}))
-        if self.averages is not None:
-            self.averages.restore(checkpoint.tensors)
         self.progress = Progress(**checkpoint.state)
         if self.processes.first:  # a kill right after the checkpoint leaves older tables
             self._write_tables()

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from labelmend.data.pairs import PairPlan
-from labelmend.data.sampling import Plan
+from labelmend.data.plan import Plan
 from labelmend.errors import SettingsError
 
 PLAN = Plan(tuple(range(4)), tuple(range(4, 20)), 8, 0.5, 0)
@@ -124,8 +124,8 @@ def test_counts_are_what_is_drawn_with_and_without_weights(case, step):
         if weights and not any(weights) and not plan.strong:
             continue  # nothing could be drawn
         drawn = plan.batch(step, weights)
-        assert kinds(plan, drawn) == {k: n for k, n in plan.counts_by(weights).items() if n}
-    assert plan.counts_by(None) == plan.counts
+        assert kinds(plan, drawn) == {k: n for k, n in plan.counts_at(step, weights).items() if n}
+    assert plan.counts_at(step) == plan.counts
     assert sum(plan.counts.values()) == plan.size
 
 
@@ -136,7 +136,7 @@ def test_counts_of_a_single_plan_are_what_it_draws(plan, step, data):
         if weights and not plan.strong and not any(weights[i] for i in plan.weak):
             continue
         drawn = plan.batch(step, weights)
-        assert kinds(plan, drawn) == {k: n for k, n in plan.counts_by(weights).items() if n}
+        assert kinds(plan, drawn) == {k: n for k, n in plan.counts_at(step, weights).items() if n}
 
 
 @given(weighed(), st.integers(1, 4))
@@ -307,6 +307,6 @@ def test_steps_and_weights_that_are_none_are_refused():
     with pytest.raises(SettingsError, match="got -1.0 at place 3"):
         plan.batch(0, [1.0] * 3 + [-1.0] + [1.0] * 16)
     with pytest.raises(SettingsError, match=r"got shape \(3,\)"):
-        plan.counts_by([1.0] * 3)
+        plan.counts_at(0, [1.0] * 3)
     with pytest.raises(SettingsError, match="got 0 for all"):
         PairPlan.of(Plan((), (0, 1), 4, None, 0)).batch(0, [0.0, 0.0])

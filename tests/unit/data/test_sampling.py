@@ -18,8 +18,9 @@ import torch
 
 from labelmend.data.augment import Augmentation
 from labelmend.data.dataset import SampleDataset
+from labelmend.data.plan import Plan
 from labelmend.data.prepare import Preparation
-from labelmend.data.sampling import Plan, ahead, load
+from labelmend.data.sampling import ahead, load
 from labelmend.errors import ChangedDataError, DataError, SettingsError, WorkerError
 from labelmend.types import DataSet, DataSpec, Sample
 
@@ -400,7 +401,8 @@ def script(tmp_path, ending):
         import os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         import loader_doubles
-        from labelmend.data.sampling import Plan, load
+        from labelmend.data.plan import Plan
+        from labelmend.data.sampling import load
         if __name__ == "__main__":
             plan = Plan((0, 1), (), 2, None, 0)
             batches = load(loader_doubles.Large(), plan, steps=range(10**6), workers=2)

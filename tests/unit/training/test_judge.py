@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from labelmend.data.dataset import Item
-from labelmend.data.sampling import Plan
+from labelmend.data.plan import Plan
 from labelmend.errors import NonFiniteError, Stopped
 from labelmend.losses import make_loss
 from labelmend.training.bend import Bend

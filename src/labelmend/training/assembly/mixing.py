@@ -9,7 +9,7 @@ from torch import nn
 
 from labelmend.config import Settings
 from labelmend.data.pairs import PairPlan
-from labelmend.data.sampling import Plan
+from labelmend.data.plan import Plan
 from labelmend.errors import SettingsError
 from labelmend.losses import make_soft_loss
 from labelmend.training.assembly.begin import loss_name

@@ -16,14 +16,15 @@ from labelmend.config import Settings
 from labelmend.data.augment import Augmentation
 from labelmend.data.dataset import SampleDataset
 from labelmend.data.pairs import PairPlan
+from labelmend.data.plan import Plan
 from labelmend.data.prepare import Preparation
-from labelmend.data.sampling import Plan
 from labelmend.networks.build import build_network, couples_samples
 from labelmend.progress import Watcher
 from labelmend.runs import Run
 from labelmend.training.assembly import mixing, weighing
 from labelmend.training.assembly import placing as placement
 from labelmend.training.assembly.weighing import Schedule
+from labelmend.training.endings import Ending
 from labelmend.training.idle import IdleWatch
 from labelmend.training.journal import Journal
 from labelmend.training.judge import Case, Judge
@@ -50,7 +51,9 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
     plan = plan_of(settings, data)
     # From the facts: a run goes on as it began, whatever a later version would choose.
     schedule = Schedule(**facts["weighing"]) if "weighing" in facts else None
-    timetable = _timetable(settings, plan, schedule)
+    ending = Ending(**facts["ending"]) if "ending" in facts else None
+    timetable = _timetable(settings, plan, schedule, ending)
+    plan = plan if ending is None else plan.ending(ending.strong_from)
     watcher.say(_summary(run, plan, timetable, predictors, fabric.device))
     warp = bending.get(WARP)
     placing = placement.placing(settings, data, facts, timetable.steps, warp)
@@ -105,14 +108,16 @@ def rehearse(
     plain = Objective(weighing.loss(settings, data.spec), placing)
     mixing.objective(settings, data.spec, facts, steps, plain)
     plan.check(0, world, settings.batch.accumulate)
-    schedule = _schedule(settings, data, plan)
+    ending = _ending(settings, data, plan)
+    schedule = _schedule(settings, data, plan, ending)
     if schedule is not None:
         weighing.refuse_far_draws(settings, schedule)
         weighing.search(settings, network, facts)
     weights = weighing.table(settings, data, facts)
     if settings.weighting.use != "loss":
         plan.batch(0, weights.drawn_by(0))
-    return {} if schedule is None else {"weighing": asdict(schedule)}
+    found = {"weighing": schedule, "ending": ending}
+    return {name: asdict(value) for name, value in found.items() if value is not None}
 
 
 def _summary(
@@ -227,11 +232,24 @@ def _steps(settings: Settings, plan: Plan | PairPlan) -> int:
     return max(1, math.ceil(patches * plan.steps_per_epoch))
 
 
-def _schedule(settings: Settings, data: DataSet, plan: Plan | PairPlan) -> Schedule | None:
+def _ending(settings: Settings, data: DataSet, plan: Plan | PairPlan) -> Ending | None:
+    """How training ends, or None where it goes on as it is; where both kinds of labels are seen."""
+    chosen = settings.batch
+    comparable = chosen.ending != "better" or bool(data.of("val", "strong"))
+    if chosen.ending == "as_is" or not plan.strong or not plan.weak or not comparable:
+        return None
+    twice = chosen.ending == "better"
+    return Ending.of(_steps(settings, plan), chosen.ending_share, twice=twice)
+
+
+def _schedule(
+    settings: Settings, data: DataSet, plan: Plan | PairPlan, ending: Ending | None
+) -> Schedule | None:
     """When weights are learned, or None where nothing is to be learned or from nothing."""
     if not weighing.learned(settings, data):
         return None
-    return weighing.schedule(settings, len(plan.weak), _steps(settings, plan))
+    steps = _steps(settings, plan) if ending is None else ending.strong_from
+    return weighing.schedule(settings, len(plan.weak), steps)
 
 
 def _weight_summary(schedule: Schedule, weak: int) -> str:
@@ -245,16 +263,22 @@ def _weight_summary(schedule: Schedule, weak: int) -> str:
     )
 
 
-def _timetable(settings: Settings, plan: Plan | PairPlan, schedule: Schedule | None) -> Timetable:
+def _timetable(
+    settings: Settings,
+    plan: Plan | PairPlan,
+    schedule: Schedule | None,
+    ending: Ending | None,
+) -> Timetable:
     steps = _steps(settings, plan)
-    tenth = max(1, math.ceil(steps / 10))
-    validate_every = settings.validate_every or tenth
+    # What is true of one ending is true of each: the rate falls over the steps a network takes.
+    length = steps if ending is None else ending.length(steps)
+    validate_every = settings.validate_every or _tenth(steps)
     chosen = settings.optimiser
-    warmup = min(chosen.warmup, tenth)
+    warmup = min(chosen.warmup, _tenth(length))
 
     def learning_rate(step: int) -> float:
-        factor = learning_rate_factor(step, steps, warmup, chosen.schedule)
-        return chosen.learning_rate * factor
+        place = step if ending is None else ending.path(step)
+        return chosen.learning_rate * learning_rate_factor(place, length, warmup, chosen.schedule)
 
     return Timetable(
         steps=steps,
@@ -267,7 +291,12 @@ def _timetable(settings: Settings, plan: Plan | PairPlan, schedule: Schedule | N
         learning_rate=learning_rate,
         clip=chosen.clip,
         seed=settings.seed,
+        ending=ending,
     )
+
+
+def _tenth(steps: int) -> int:
+    return max(1, math.ceil(steps / 10))
 
 
 def _journal(settings: Settings, run: Run, processes: Processes) -> Journal:

@@ -13,7 +13,8 @@ from torch import nn
 
 from labelmend.config import Settings
 from labelmend.config.sections import MOST_OVERHEAD
-from labelmend.data.sampling import Plan, ahead
+from labelmend.data.plan import Plan
+from labelmend.data.sampling import ahead
 from labelmend.errors import SettingsError
 from labelmend.losses import make_loss
 from labelmend.training.assembly.begin import loss_name

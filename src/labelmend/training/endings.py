@@ -1,0 +1,127 @@
+"""How a training ends: with weak labels, on strong ones alone, or both ways from one point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from labelmend.training.learned import Learned
+from labelmend.training.state import Groups, Progress
+
+Kind = Literal["as_is", "strong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """When strong labels are alone, in optimiser steps.
+
+    Attributes:
+        strong_from: the steps from this one on see strong labels only.
+        fork: after so many steps what was learned is kept aside. The steps up to ``strong_from``
+            go on as before; those from there on begin anew from what was kept, so that both
+            endings are equally long. None where there is one ending.
+
+    >>> twice = Ending.of(10, 0.3, twice=True)
+    >>> twice, [twice.path(step) for step in range(10)]
+    (Ending(strong_from=7, fork=4), [0, 1, 2, 3, 4, 5, 6, 4, 5, 6])
+    >>> Ending.of(10, 0.3, twice=False).path(9)
+    9
+    """
+
+    strong_from: int
+    fork: int | None
+
+    @classmethod
+    def of(cls, steps: int, share: float, *, twice: bool) -> Ending | None:
+        """An ending that takes a share of all steps, or two that take as much each.
+
+        None where that is less than a step.
+        """
+        each = int(steps * share)
+        if each < 1:
+            return None
+        return cls(steps - each, steps - 2 * each if twice else None)
+
+    def path(self, step: int) -> int:
+        """Where a step stands among those that its network has taken, from 0."""
+        if self.fork is None or step < self.strong_from:
+            return step
+        return self.fork + step - self.strong_from
+
+    def length(self, steps: int) -> int:
+        """The steps that the network at the end has taken, of all."""
+        return self.path(steps - 1) + 1
+
+
+@dataclass(slots=True, eq=False)
+class Aside:
+    """What was learned up to the fork, then by the first ending, until one of the two is chosen.
+
+    A part of a training that checkpoints keep, so that a stop costs nothing.
+    """
+
+    learned: Learned
+    groups: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def fork(self) -> None:
+        """Keep what was learned up to here."""
+        self.groups = _copied(self.learned.tensors())
+
+    def turn(self, progress: Progress) -> None:
+        """Go back to the fork for the other ending; what the first one came to is kept."""
+        first = _copied({name: net.state_dict() for name, net in self.learned.networks.items()})
+        self.learned.restore(self.groups)
+        self.groups = first
+        progress.first, progress.stale = progress.figure, 0
+
+    def choose(self, progress: Progress) -> tuple[dict[str, float | str | None], str]:
+        """Have the networks be those of the better ending; figures for the records, and words."""
+        kept, said = choose(progress.first, progress.figure)
+        if kept == "as_is":
+            self.learned.restore_networks(self.groups)
+        self.groups = {}
+        return {"as_is": progress.first, "strong": progress.figure, "kept": kept}, said
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it by ``group/name``; a group's name has no stroke."""
+        return {
+            f"{group}/{name}": tensor
+            for group, tensors in self.groups.items()
+            for name, tensor in tensors.items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to a saved :meth:`state`, to the bit."""
+        self.groups = {}
+        for place, tensor in state.items():
+            group, _, name = place.partition("/")
+            self.groups.setdefault(group, {})[name] = tensor
+
+
+def _copied(groups: Groups) -> dict[str, dict[str, Tensor]]:
+    return {
+        group: {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        for group, tensors in groups.items()
+    }
+
+
+def choose(mixed: float | None, strong: float | None) -> tuple[Kind, str]:
+    """Which of two endings is kept, by figures on held-out labels, and why, in words.
+
+    The one on strong labels alone only where it is better: what cannot be told stays as it was.
+
+    >>> choose(0.81, 0.9)
+    ('strong', 'ending on strong labels alone is kept: 0.900 on held-out labels, 0.810 with weak \
+labels to the end')
+    >>> choose(0.9, 0.9)[0], choose(None, 0.9)[0]
+    ('as_is', 'as_is')
+    """
+    if mixed is None or strong is None:
+        return "as_is", "ending with weak labels: held-out labels cannot tell the endings apart"
+    figures = f"{strong:.3f} on held-out labels, {mixed:.3f} with weak labels to the end"
+    if strong > mixed:
+        return "strong", f"ending on strong labels alone is kept: {figures}"
+    return "as_is", f"ending on strong labels alone is not better, and not kept: {figures}"

@@ -1,0 +1,133 @@
+"""A training that ends both ways keeps the better one, and loses nothing when it is stopped."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import torch
+
+from labelmend.errors import SettingsError
+from labelmend.progress import Silent
+from labelmend.runs import Run
+from labelmend.training import endings
+from labelmend.training.assembly import fit, resume
+
+from .test_resume import KillAt, assert_same, remembered
+
+STEPS, EACH = 12, 3
+TWO = {"ending": "better", "ending_share": 0.25}
+
+
+@pytest.fixture
+def twice(small) -> dict:
+    small["batch"] |= TWO
+    # No dropout: its masks follow the step's number, which the endings do not share.
+    small["network"]["dropout"] = 0.0
+    return small
+
+
+def preferring(monkeypatch, kept: str) -> None:
+    """Whatever the held-out labels say."""
+    monkeypatch.setattr(endings, "choose", lambda mixed, strong: (kept, f"{kept} is kept"))
+
+
+def main_of(run: Run, which="last") -> dict[str, torch.Tensor]:
+    return dict(run.load(which).tensors["main"])
+
+
+def same(one, other) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_the_ending_as_it_is_is_a_shorter_training(data, tmp_path, twice, monkeypatch) -> None:
+    preferring(monkeypatch, "as_is")
+    run = fit(data, tmp_path / "twice", steps=STEPS, **twice)
+    twice["batch"]["ending"] = "as_is"
+    plain = fit(data, tmp_path / "plain", steps=STEPS - EACH, **twice)
+    assert run.steps()[-1] == STEPS
+    assert same(main_of(run), main_of(plain))
+    assert "aside" not in run.load("last").tensors
+    weights = [{row["id"]: row["weight"] for row in each.weights()} for each in (run, plain)]
+    assert weights[0] == weights[1]
+
+
+def test_the_other_ending_sees_strong_labels_alone(data, tmp_path, twice, monkeypatch) -> None:
+    preferring(monkeypatch, "strong")
+    seen = {}
+
+    class Noting(Silent):
+        def step(self, step, figures):
+            if "loss" in figures:
+                seen[step] = "loss_weak" in figures
+
+    run = fit(data, tmp_path / "run", steps=STEPS, watcher=Noting(), **twice)
+    assert [step for step, weak in seen.items() if not weak] == [10, 11, 12]
+    twice["batch"]["ending"] = "as_is"
+    plain = fit(data, tmp_path / "plain", steps=STEPS - EACH, **twice)
+    assert not same(main_of(run), main_of(plain))
+
+
+def test_the_choice_is_made_by_held_out_labels_and_told(data, tmp_path, twice) -> None:
+    run = fit(data, tmp_path / "run", steps=STEPS, **twice)
+    (told,) = run.metrics("ending")
+    held_out = {record["step"]: record["dice"] for record in run.metrics("val")}
+    assert told["as_is"] == held_out[STEPS - EACH]
+    assert told["strong"] == held_out[STEPS]
+    assert told["kept"] == ("strong" if told["strong"] > told["as_is"] else "as_is")
+
+
+def test_the_rate_of_both_endings_falls_alike(data, tmp_path, twice) -> None:
+    run = fit(data, tmp_path / "run", steps=STEPS, **twice)
+    rates = [record["learning_rate"] for record in run.metrics("train")]
+    assert rates[9:] == rates[6:9]
+    assert rates[8] == min(rates[2:])
+
+
+@pytest.mark.parametrize("at", [5, 6, 7, 9, 10, 12])
+def test_a_stop_anywhere_changes_nothing(data, tmp_path, twice, in_child, at) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    fit(data, whole, steps=STEPS, **twice)
+    code = in_child(lambda: fit(data, out, steps=STEPS, watcher=KillAt(at), **twice))
+    assert code == 128 + signal.SIGKILL
+    resume(out)
+    assert_same(remembered(out), remembered(whole))
+
+
+def test_one_ending_on_strong_labels(data, tmp_path, twice) -> None:
+    twice["batch"] |= {"ending": "strong"}
+    run = fit(data, tmp_path / "run", steps=STEPS, **twice)
+    alone = [record["step"] for record in run.metrics("train") if "loss_weak" not in record]
+    assert alone == [10, 11, 12]
+    assert not run.metrics("ending")
+
+
+def test_pairs_end_on_strong_labels_too(data, tmp_path, twice) -> None:
+    run = fit(data, tmp_path / "run", steps=STEPS, mixing={"use": True}, **twice)
+    alone = [record["step"] for record in run.metrics("train") if "loss_weak" not in record]
+    assert alone == [10, 11, 12]
+
+
+def test_without_held_out_labels_a_training_stays_as_it_is(
+    tmp_path_factory, tmp_path, twice, make_data
+) -> None:
+    data = make_data(tmp_path_factory.mktemp("none") / "data", held_out=0)
+    twice["input"] = {"val_share": 0.0}
+    run = fit(data, tmp_path / "run", steps=STEPS, **twice)
+    assert "ending" not in run.facts
+    assert all("loss_weak" in record for record in run.metrics("train"))
+
+
+def test_a_training_that_runs_out_of_patience_still_chooses(data, tmp_path, twice) -> None:
+    twice |= {"patience": 1, "validate_every": 1, "optimiser": {"learning_rate": 1e-9}}
+    twice["batch"]["ending_share"] = 0.45
+    run = fit(data, tmp_path / "run", steps=40, **twice)
+    assert run.steps()[-1] < 40
+    assert "aside" not in run.load("last").tensors or not run.metrics("ending")
+
+
+def test_two_endings_need_room(data, tmp_path, twice) -> None:
+    twice["batch"]["ending_share"] = 0.5
+    with pytest.raises(SettingsError, match=r"less than 0\.5"):
+        fit(data, tmp_path / "run", steps=STEPS, **twice)
+    assert not (tmp_path / "run").exists()

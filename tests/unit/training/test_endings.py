@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from labelmend.training.endings import Aside, Ending, choose
+from labelmend.training.learned import Learned
+from labelmend.training.schedule import Timetable
+from labelmend.training.state import Progress
+
+
+@given(steps=st.integers(1, 500), share=st.floats(0.001, 0.499))
+def test_both_endings_are_equally_long_and_begin_at_one_point(steps, share) -> None:
+    ending = Ending.of(steps, share, twice=True)
+    if ending is None:
+        assert steps * share < 1
+        return
+    path = [ending.path(step) for step in range(steps)]
+    first, second = path[: ending.strong_from], path[ending.strong_from :]
+    assert first == list(range(len(first)))
+    assert second == first[ending.fork :]
+    assert ending.length(steps) == len(first)
+
+
+def test_one_ending_has_no_fork() -> None:
+    ending = Ending.of(100, 0.3, twice=False)
+    assert ending == Ending(strong_from=70, fork=None)
+    assert ending.length(100) == 100
+
+
+def table(ending: Ending | None) -> Timetable:
+    return Timetable(20, 50, 50, 2, 1, None, 2, float, None, 0, ending)
+
+
+def tasks(ending: Ending | None) -> dict[int, list[str]]:
+    every = table(ending)
+    return {s: every.due(s, weigh=True, validate=True) for s in range(1, 21)}
+
+
+def test_two_endings_are_forked_measured_and_chosen_between() -> None:
+    due = tasks(Ending(strong_from=14, fork=8))
+    assert due[8] == ["weigh", "fork"]
+    assert due[14] == ["validate", "save"]
+    assert due[20] == ["validate", "choose", "save"]
+    every = table(Ending(strong_from=14, fork=8))
+    assert [step for step in range(20) if every.turns(step)] == [14]
+    assert [step for step in range(1, 21) if every.turned(step)] == list(range(15, 21))
+
+
+@pytest.mark.parametrize("fork", [None, 8])
+def test_labels_that_are_not_seen_any_more_are_not_judged(fork) -> None:
+    ending = Ending(strong_from=14, fork=fork)
+    weighed = [step for step, due in tasks(ending).items() if "weigh" in due]
+    assert weighed == list(range(2, 14))
+    assert [table(ending).weighings_by(step) for step in (13, 14, 20)] == [12, 12, 12]
+
+
+def test_one_ending_is_no_reason_to_do_anything_else() -> None:
+    one, none = tasks(Ending(strong_from=14, fork=None)), tasks(None)
+    assert {s: [t for t in due if t != "weigh"] for s, due in one.items()} == {
+        s: [t for t in due if t != "weigh"] for s, due in none.items()
+    }
+
+
+# ---------------------------------------------------------------- what is kept aside
+
+
+@pytest.fixture
+def learned() -> Learned:
+    network = nn.Linear(2, 1)
+    return Learned({"main": network}, torch.optim.Adam(network.parameters()), None)
+
+
+def step(learned: Learned) -> None:
+    learned.networks["main"](torch.ones(1, 2)).sum().backward()
+    learned.optimiser.step()
+    learned.optimiser.zero_grad()
+
+
+def parameters(learned: Learned) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in learned.networks["main"].parameters()]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(("figure", "kept"), [(0.5, "as_is"), (0.7, "strong"), (None, "as_is")])
+def test_the_second_ending_starts_at_the_fork_and_the_better_one_stays(
+    learned, figure, kept
+) -> None:
+    aside, progress = Aside(learned), Progress(figure=0.6, stale=3)
+    step(learned)
+    aside.fork()
+    step(learned)
+    first = parameters(learned)
+    aside.turn(progress)
+    assert (progress.first, progress.stale) == (0.6, 0)
+    step(learned)
+    # The very same step from the very same point, the optimiser's memory included.
+    assert same(parameters(learned), first)
+    step(learned)
+    second = parameters(learned)
+    progress.figure = figure
+    figures, said = aside.choose(progress)
+    assert figures == {"as_is": 0.6, "strong": figure, "kept": kept}
+    assert same(parameters(learned), first if kept == "as_is" else second)
+    assert not aside.state()
+    assert ("not" in said) == (kept == "as_is")
+
+
+def test_what_is_kept_aside_survives_a_checkpoint(learned) -> None:
+    step(learned)
+    aside, again = Aside(learned), Aside(learned)
+    aside.fork()
+    again.restore(aside.state())
+    assert again.groups.keys() == aside.groups.keys() == {"main", "optimiser"}
+    for group, tensors in aside.groups.items():
+        assert tensors.keys() == again.groups[group].keys()
+        assert all(torch.equal(t, again.groups[group][n]) for n, t in tensors.items())
+
+
+def test_a_copy_is_kept_and_not_what_goes_on_changing(learned) -> None:
+    aside = Aside(learned)
+    aside.fork()
+    before = aside.groups["main"]["weight"].clone()
+    step(learned)
+    assert torch.equal(aside.groups["main"]["weight"], before)
+
+
+def test_what_cannot_be_told_stays_as_it_is() -> None:
+    assert choose(0.5, 0.5)[0] == choose(None, 0.5)[0] == choose(0.5, None)[0] == "as_is"
+    assert choose(0.5, 0.5000001)[0] == "strong"
