@@ -7,7 +7,7 @@ join the lines. Runs of the first tier come first, seed by seed over all scenes.
 
     python benchmarks/quality.py --hours 1            # what fits into an hour
     python benchmarks/quality.py --only "nuclei" "weights"   # names that hold all of these
-    python benchmarks/quality.py --tables             # nothing is run; tables and plots are drawn
+    python benchmarks/quality.py --write              # nothing is run; tables and plot are renewed
 
 Seeds 0 to 2 are for the tables. Whatever was chosen by looking at results was chosen on others.
 """
@@ -29,6 +29,7 @@ import torch
 
 import quality_data
 import quality_tables
+from bench_label_ranking import auroc
 from quality_data import SCENES
 from quality_methods import METHODS, Job, Method
 from quality_peers import PEERS
@@ -92,7 +93,6 @@ def run_one(name: Name, work: Path) -> dict[str, Any]:
 def _of_weights(run: Run, data: Path) -> dict[str, float]:
     """How learned weights agree with how good labels are."""
     from scipy.stats import spearmanr
-    from sklearn.metrics import roc_auc_score
 
     rows = {row["id"]: row for row in run.weights() if "weight" in row}
     index = [r for r in quality_data.read_csv(data / "truth" / "index.csv") if r["label"] in rows]
@@ -104,9 +104,9 @@ def _of_weights(run: Run, data: Path) -> dict[str, float]:
         "mean_weight": statistics.fmean(float(rows[r["label"]]["weight"]) for r in index),
         "rank_correlation": float(spearmanr(weight, good).statistic),
     }
-    right = [row["gross"] == "0" for row in index]
-    if any(right) and not all(right):
-        found["auroc"] = float(roc_auc_score(right, weight))
+    bad = np.array([row["gross"] == "1" for row in index])
+    if bad.any() and not bad.all():
+        found["auroc"] = auroc(np.array(weight), bad)
     return {key: round(value, 4) for key, value in found.items() if np.isfinite(value)}
 
 
@@ -131,11 +131,12 @@ def _of_places(run: Run, data: Path) -> dict[str, float]:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of all runs so far; a line that was being written when power went is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The lines of all runs so far; one that was being written when power went is cut off."""
+    text = path.read_text() if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def expected(name: Name, done: Sequence[dict[str, Any]]) -> float:
@@ -156,12 +157,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="runs whose names hold all of these")
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--tables", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--write", action="store_true", help="run nothing; renew the documents from the results"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     began, done = time.monotonic(), read(given.results)
     known = {Name(run["scene"], run["method"], run["seed"]) for run in done}
-    todo = [] if given.tables else [n for n in wanted(given.only, given.seeds) if n not in known]
+    todo = [] if given.write else [n for n in wanted(given.only, given.seeds) if n not in known]
     for number, name in enumerate(todo):
         left = given.hours * 3600 - (time.monotonic() - began)
         if expected(name, done) > left:
@@ -178,7 +181,10 @@ def main() -> None:
             file.write(json.dumps(done[-1]) + "\n")
         shown = "  ".join(f"{k} {found[k]:.3f}" for k in FIGURES if k in found)
         print(f"{number + 1} of {len(todo)}: {name}: {shown}", flush=True)
-    print(quality_tables.tables(done, SCENES, ALL))
+    if given.write:
+        quality_tables.write(done, SCENES, ALL)
+    else:
+        print(quality_tables.summary(done, SCENES))
 
 
 if __name__ == "__main__":

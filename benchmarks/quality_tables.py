@@ -16,9 +16,32 @@ SUMMARY = ("strong only", "pooled", "pooled, then strong", "equal", "weights", "
 OURS = "ours"
 
 
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reference" / "quality.md"
+PICTURE = ROOT / "docs" / "pictures" / "quality.png"
+README = ROOT / "README.md"
+
+
+def write(runs: Runs, scenes: Mapping[str, Scene], methods: Mapping[str, Method]) -> None:
+    """Renew what the documents say between their marks, and the plot."""
+    replace(README, summary(runs, scenes))
+    replace(PAGE, tables(runs, scenes, methods))
+    draw(runs, scenes, PICTURE)
+
+
+def replace(file: Path, text: str) -> None:
+    """Put a text between the two marks of a document."""
+    first, last = (f"<!-- quality: {end} -->" for end in ("begin", "end"))
+    before, _, rest = file.read_text(encoding="utf-8").partition(first)
+    _, found, after = rest.partition(last)
+    if not found:
+        raise ValueError(f"{file} has no place for tables: {first} and {last} are wanted")
+    file.write_text(f"{before}{first}\n{text}\n{last}{after}", encoding="utf-8")
+
+
 def tables(runs: Runs, scenes: Mapping[str, Scene], methods: Mapping[str, Method]) -> str:
-    """A table over all scenes, then one for every scene, as Markdown."""
-    parts = [summary(runs, scenes)]
+    """A table for every scene, as Markdown."""
+    parts = []
     for name, scene in scenes.items():
         lines = _scene(runs, name, methods)
         if lines:

@@ -9,6 +9,8 @@ import torch
 
 from labelmend.errors import SettingsError
 from labelmend.progress import Silent
+from labelmend.report.gather import gather
+from labelmend.report.story import Endings
 from labelmend.runs import Run
 from labelmend.training import endings
 from labelmend.training.assembly import fit, resume
@@ -75,6 +77,20 @@ def test_the_choice_is_made_by_held_out_labels_and_told(data, tmp_path, twice) -
     assert told["as_is"] == held_out[STEPS - EACH]
     assert told["strong"] == held_out[STEPS]
     assert told["kept"] == ("strong" if told["strong"] > told["as_is"] else "as_is")
+
+
+@pytest.mark.parametrize("kept", ["as_is", "strong"])
+def test_the_report_tells_of_the_ending_that_was_kept(
+    data, tmp_path, twice, monkeypatch, kept
+) -> None:
+    preferring(monkeypatch, kept)
+    run = fit(data, tmp_path / "run", steps=STEPS, **twice)
+    course = gather(run).story.course
+    assert course.endings == Endings(6, EACH, course.endings.as_is, course.endings.strong, kept)
+    steps = [1, 2, 3, 4, 5, 6, *((7, 8, 9) if kept == "as_is" else (10, 11, 12))]
+    assert list(course.loss.steps) == steps
+    assert course.held.last == (course.endings.as_is if kept == "as_is" else course.endings.strong)
+    assert course.steps == STEPS
 
 
 def test_the_rate_of_both_endings_falls_alike(data, tmp_path, twice) -> None:

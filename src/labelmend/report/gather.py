@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from labelmend.report.story import (
     Course,
     Curve,
     Data,
+    Endings,
     Judgement,
     Method,
     Mixing,
@@ -154,18 +155,43 @@ def _course(run: Run) -> Course:
     train, metric = run.metrics("train"), main_metric(run)
     planned = None if settings.epochs is not None else settings.steps or DEFAULT_STEPS
     times = [record["seconds"] for record in train if "seconds" in record]
+    kept = _kept_part(run)
+    told = [record for record in train if kept(record["step"])]
     return Course(
         steps=max((record["step"] for record in train), default=0),
         planned=planned,
         seconds=sum(times) if times else None,
         metric=metric,
         patience=settings.patience,
-        loss=curve(train, "loss"),
-        loss_strong=curve(train, "loss_strong"),
-        loss_weak=curve(train, "loss_weak"),
-        held=curve(run.metrics("val"), metric),
-        rate=curve(train, "learning_rate"),
+        loss=curve(told, "loss"),
+        loss_strong=curve(told, "loss_strong"),
+        loss_weak=curve(told, "loss_weak"),
+        held=curve([r for r in run.metrics("val") if kept(r["step"])], metric),
+        rate=curve(told, "learning_rate"),
+        endings=_endings(run),
     )
+
+
+def _kept_part(run: Run) -> Callable[[int], bool]:
+    """Whether the network as it is took a step: of two endings, one is not its own."""
+    planned, chosen = run.facts.get("ending"), _endings(run)
+    if planned is None or planned["fork"] is None:
+        return lambda _: True
+    fork, strong_from = planned["fork"], planned["strong_from"]
+    if chosen is not None and chosen.kept == "as_is":
+        return lambda step: step <= strong_from
+    begun = chosen is not None or any(r["step"] > strong_from for r in run.metrics("train"))
+    return lambda step: not (begun and fork < step <= strong_from)
+
+
+def _endings(run: Run) -> Endings | None:
+    """The two that were chosen between; None before that, and where there is but one."""
+    told = run.metrics("ending")
+    if not told:
+        return None
+    planned, last = run.facts["ending"], told[-1]
+    length = planned["strong_from"] - planned["fork"]
+    return Endings(planned["fork"], length, last["as_is"], last["strong"], last["kept"])
 
 
 def _mixing(run: Run) -> Mixing:

@@ -54,11 +54,31 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class Endings:
+    """Two endings that were tried from one point, and which was kept.
+
+    Attributes:
+        fork: the step that both began after.
+        length: steps of each.
+        as_is: the figure on held-out labels of the one with weak labels.
+        strong: that of the one on strong labels alone.
+        kept: ``as_is`` or ``strong``.
+    """
+
+    fork: int
+    length: int
+    as_is: float | None
+    strong: float | None
+    kept: str
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """How the training went.
 
     ``planned`` is ``None`` where the settings count passes instead of steps. ``metric`` is the
-    name of the figure in ``held``; larger is better.
+    name of the figure in ``held``; larger is better. Of two endings, curves are of the one that
+    was kept; ``steps`` and ``seconds`` are of both.
     """
 
     steps: int
@@ -71,6 +91,7 @@ class Course:
     loss_weak: Curve = Curve()
     held: Curve = Curve()
     rate: Curve = Curve()
+    endings: Endings | None = None
 
 
 @dataclass(frozen=True, slots=True)

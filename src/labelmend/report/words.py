@@ -15,7 +15,7 @@ from labelmend.report.phrases import (
     metric_name,
     were,
 )
-from labelmend.report.story import Course, Curve, Data, Judgement, Story
+from labelmend.report.story import Course, Curve, Data, Endings, Judgement, Story
 from labelmend.report.trends import change_after, lowest_stretch, quarters, trend
 from labelmend.report.weight_words import tell_weights
 from labelmend.verdict import Outcome, Verdict
@@ -153,6 +153,8 @@ def _about_evaluations(
 
 def _about_training(course: Course) -> Iterator[Sentence]:
     yield from _about_end(course)
+    if course.endings is not None:
+        yield _about_endings(course.endings, course.metric)
     curve, name = course.loss_strong, "loss on strong labels"
     if len(curve) == 0 and len(course.loss_weak) == 0:
         curve, name = course.loss, "loss"
@@ -195,3 +197,18 @@ def _about_end(course: Course) -> Iterator[Sentence]:
         "labelmend train --resume RUN goes on from the last checkpoint."
     )
     yield Sentence("Training", "warning", text)
+
+
+def _about_endings(tried: Endings, metric: str) -> Sentence:
+    text = (
+        f"Two endings of {count(tried.length, 'step')} each were tried from step {tried.fork:,} on"
+    )
+    if tried.as_is is None or tried.strong is None:
+        text += "; held-out labels could not tell them apart, so the one with weak labels is kept."
+        return Sentence("Training", "unknown", text)
+    text += (
+        f": {metric_name(metric)} on held-out labels {figure(metric, tried.as_is)} with weak "
+        f"labels, {figure(metric, tried.strong)} on strong labels alone. "
+    )
+    kept = "The latter" if tried.kept == "strong" else "The former"
+    return Sentence("Training", "fact", f"{text}{kept} is kept, and told of here.")

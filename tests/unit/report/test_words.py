@@ -8,7 +8,16 @@ from dataclasses import replace
 import pytest
 
 from labelmend.report.phrases import count, duration, figure, metric_name
-from labelmend.report.story import Course, Curve, Data, Judgement, Method, Story, Weighing
+from labelmend.report.story import (
+    Course,
+    Curve,
+    Data,
+    Endings,
+    Judgement,
+    Method,
+    Story,
+    Weighing,
+)
 from labelmend.report.trends import trend
 from labelmend.report.words import tell
 
@@ -65,6 +74,23 @@ def test_the_first_paragraph_has_the_figures() -> None:
     assert "160 steps in 1 min 15 s on 8 strong labels and 40 weak labels from 20 groups" in lead
     assert "Dice on 6 held-out strong labels went from 0.400 (step 40) to 0.720 (step 160)" in lead
     assert "count with 0.50 on average (at first 0.5): 2 of 40 near 0, 2 near 1" in lead
+
+
+@pytest.mark.parametrize(
+    ("tried", "text"),
+    [
+        (
+            Endings(40, 60, 0.7, 0.72, "strong"),
+            "Two endings of 60 steps each were tried from step 40 on: Dice on held-out labels "
+            "0.700 with weak labels, 0.720 on strong labels alone. The latter is kept",
+        ),
+        (Endings(40, 60, 0.7, 0.6, "as_is"), "0.600 on strong labels alone. The former is kept"),
+        (Endings(40, 60, None, 0.6, "as_is"), "could not tell them apart, so the one with weak"),
+    ],
+)
+def test_endings_are_told_apart(tried, text) -> None:
+    assert text in said(with_course(endings=tried))
+    assert "ending" not in said(STORY)
 
 
 def test_annotators_are_counted() -> None:
