@@ -87,6 +87,7 @@ def run_one(name: Name, work: Path) -> dict[str, Any]:
         "steps": run.steps()[-1],
         **_of_weights(run, data),
         **_of_places(run, data),
+        **_of_endings(run),
     }
 
 
@@ -128,6 +129,14 @@ def _of_places(run: Run, data: Path) -> dict[str, float]:
         "displaced_before": round(float(np.mean(before)), 3),
         "displaced_after": round(float(np.mean(after)), 3),
     }
+
+
+def _of_endings(run: Run) -> dict[str, Any]:
+    """Which of two endings was kept, and what held-out labels said of either."""
+    told = run.metrics("ending")
+    if not told:
+        return {}
+    return {"kept": told[-1]["kept"], "held_out": [told[-1]["as_is"], told[-1]["strong"]]}
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ def _beside(values: Mapping[int, float], below: Mapping[int, float]) -> str:
 def _share(
     values: Mapping[int, float], below: Mapping[int, float], ceiling: Mapping[int, float]
 ) -> str:
-    """Of what all-strong is better than strong-only; of means over the seeds that all three have."""
+    """Of what all-strong is better than strong-only; of means over seeds that all three have."""
     seeds = values.keys() & below.keys() & ceiling.keys()
     if not seeds:
         return "–"

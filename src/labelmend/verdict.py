@@ -225,18 +225,27 @@ class _Comparing:
     def pair(self, seed: int, split: Split | None) -> tuple[Evaluation, Evaluation]:
         """Evaluations with and without weak labels."""
         again = seed != self.run.settings.seed
-        full = self._trained("full", seed, {}) if again else self.run
-        alone = self._trained("strong_only", seed, ALONE)
+        full = self._trained("full", seed, self._steps()) if again else self.run
+        alone = self._trained("strong_only", seed, {**ALONE, "steps": self.steps})
         # The run's own evaluation is left as `labelmend evaluate` would leave it.
         return self._judged(full, split, 0 if again else 8), self._judged(alone, split, 0)
+
+    def _steps(self) -> dict[str, Any]:
+        """The settings that make a training as long as the run was, and end like it."""
+        planned = self.run.facts.get("ending")
+        if planned is None or planned["fork"] is None:
+            return {"steps": self.steps}
+        if self.steps <= planned["strong_from"]:  # patience ended it before there was a choice
+            return {"steps": self.steps, "batch": {"ending": "as_is"}}
+        return {"steps": planned["strong_from"]}
 
     def _trained(self, kind: str, seed: int, over: Mapping[str, Any]) -> Run:
         out = self.run.folder(FOLDER) / f"{kind}-{seed}"
         self.watcher.say(f"training {out}")
         if out.exists():
             return resume(out, network=self.network, watcher=self.watcher)
-        # Patience is over: what is compared takes equally many steps.
-        kept = {"steps": self.steps, "epochs": None, "patience": None, "seed": seed}
+        # Patience is over: what is compared takes equally many steps, those of endings included.
+        kept = {"epochs": None, "patience": None, "seed": seed}
         data, below = self.run.data, self.run.settings
         trained = fit(data.root, out, settings=below, watcher=self.watcher, **{**over, **kept})
         if trained.data.samples != data.samples:

@@ -7,18 +7,19 @@ import signal
 import pytest
 import torch
 
-from labelmend.errors import SettingsError
 from labelmend.progress import Silent
 from labelmend.report.gather import gather
 from labelmend.report.story import Endings
 from labelmend.runs import Run
 from labelmend.training import endings
 from labelmend.training.assembly import fit, resume
+from labelmend.verdict import give_verdict
 
 from .test_resume import KillAt, assert_same, remembered
 
-STEPS, EACH = 12, 3
-TWO = {"ending": "better", "ending_share": 0.25}
+STEPS, EACH = 9, 3
+ALL = STEPS + EACH
+TWO = {"ending": "better", "ending_share": 0.34}
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def twice(small) -> dict:
 
 def preferring(monkeypatch, kept: str) -> None:
     """Whatever the held-out labels say."""
-    monkeypatch.setattr(endings, "choose", lambda mixed, strong: (kept, f"{kept} is kept"))
+    monkeypatch.setattr(endings, "choose", lambda mixed, strong, metric: (kept, f"{kept} is kept"))
 
 
 def main_of(run: Run, which="last") -> dict[str, torch.Tensor]:
@@ -42,12 +43,16 @@ def same(one, other) -> bool:
     return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_the_ending_as_it_is_is_a_shorter_training(data, tmp_path, twice, monkeypatch) -> None:
+@pytest.mark.parametrize("every", [2, 7])  # weighed at the last step, or not
+def test_the_ending_as_it_is_is_a_training_without(
+    data, tmp_path, twice, monkeypatch, every
+) -> None:
     preferring(monkeypatch, "as_is")
+    twice["weighting"] |= {"every": every}
     run = fit(data, tmp_path / "twice", steps=STEPS, **twice)
     twice["batch"]["ending"] = "as_is"
-    plain = fit(data, tmp_path / "plain", steps=STEPS - EACH, **twice)
-    assert run.steps()[-1] == STEPS
+    plain = fit(data, tmp_path / "plain", steps=STEPS, **twice)
+    assert run.steps()[-1] == ALL
     assert same(main_of(run), main_of(plain))
     assert "aside" not in run.load("last").tensors
     weights = [{row["id"]: row["weight"] for row in each.weights()} for each in (run, plain)]
@@ -66,7 +71,7 @@ def test_the_other_ending_sees_strong_labels_alone(data, tmp_path, twice, monkey
     run = fit(data, tmp_path / "run", steps=STEPS, watcher=Noting(), **twice)
     assert [step for step, weak in seen.items() if not weak] == [10, 11, 12]
     twice["batch"]["ending"] = "as_is"
-    plain = fit(data, tmp_path / "plain", steps=STEPS - EACH, **twice)
+    plain = fit(data, tmp_path / "plain", steps=STEPS, **twice)
     assert not same(main_of(run), main_of(plain))
 
 
@@ -74,9 +79,9 @@ def test_the_choice_is_made_by_held_out_labels_and_told(data, tmp_path, twice) -
     run = fit(data, tmp_path / "run", steps=STEPS, **twice)
     (told,) = run.metrics("ending")
     held_out = {record["step"]: record["dice"] for record in run.metrics("val")}
-    assert told["as_is"] == held_out[STEPS - EACH]
-    assert told["strong"] == held_out[STEPS]
-    assert told["kept"] == ("strong" if told["strong"] > told["as_is"] else "as_is")
+    assert told["as_is"] == held_out[STEPS]
+    assert told["strong"] == held_out[ALL]
+    assert told["kept"] == endings.choose(told["as_is"], told["strong"], "dice")[0]
 
 
 @pytest.mark.parametrize("kept", ["as_is", "strong"])
@@ -90,7 +95,7 @@ def test_the_report_tells_of_the_ending_that_was_kept(
     steps = [1, 2, 3, 4, 5, 6, *((7, 8, 9) if kept == "as_is" else (10, 11, 12))]
     assert list(course.loss.steps) == steps
     assert course.held.last == (course.endings.as_is if kept == "as_is" else course.endings.strong)
-    assert course.steps == STEPS
+    assert course.steps == course.planned == ALL
 
 
 def test_the_rate_of_both_endings_falls_alike(data, tmp_path, twice) -> None:
@@ -114,7 +119,7 @@ def test_one_ending_on_strong_labels(data, tmp_path, twice) -> None:
     twice["batch"] |= {"ending": "strong"}
     run = fit(data, tmp_path / "run", steps=STEPS, **twice)
     alone = [record["step"] for record in run.metrics("train") if "loss_weak" not in record]
-    assert alone == [10, 11, 12]
+    assert alone == [7, 8, 9]
     assert not run.metrics("ending")
 
 
@@ -142,8 +147,10 @@ def test_a_training_that_runs_out_of_patience_still_chooses(data, tmp_path, twic
     assert "aside" not in run.load("last").tensors or not run.metrics("ending")
 
 
-def test_two_endings_need_room(data, tmp_path, twice) -> None:
-    twice["batch"]["ending_share"] = 0.5
-    with pytest.raises(SettingsError, match=r"less than 0\.5"):
-        fit(data, tmp_path / "run", steps=STEPS, **twice)
-    assert not (tmp_path / "run").exists()
+def test_a_verdict_compares_with_equally_many_steps(data, tmp_path, twice) -> None:
+    run = fit(data, tmp_path / "run", steps=STEPS, **twice)
+    give_verdict(run, seeds=2)
+    others = sorted((run.path / "verdict").iterdir())
+    assert [path.name for path in others] == ["full-1", "strong_only-0", "strong_only-1"]
+    assert {Run.open(path).steps()[-1] for path in others} == {ALL}
+    assert Run.open(others[0]).metrics("ending")

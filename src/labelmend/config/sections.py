@@ -228,17 +228,9 @@ class BatchSettings(Section):
         "held-out strong labels is kept"
     )  # fmt: skip
     ending_share: float = Field(
-        0.3, gt=0, lt=1, description="share of all steps that an ending takes; of two endings each"
-    )
-
-    @model_validator(mode="after")
-    def _room_for_endings(self) -> BatchSettings:
-        if self.ending == "better" and self.ending_share >= 0.5:
-            raise ValueError(
-                f"batch.ending_share = {self.ending_share:g} leaves nothing before two endings; "
-                "take less than 0.5"
-            )
-        return self
+        0.3, gt=0, lt=1, description="share of the steps that an ending takes; a second one takes "
+        "as many more"
+    )  # fmt: skip
 
 
 class MixingSettings(Section):

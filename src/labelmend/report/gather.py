@@ -28,6 +28,7 @@ from labelmend.training.assembly.mixing import predicts
 from labelmend.training.assembly.parts import DEFAULT_STEPS
 from labelmend.training.assembly.weighing import table as initial_weights
 from labelmend.training.assembly.weighing import trusted_and_trained
+from labelmend.training.endings import Ending
 from labelmend.types import Sample
 from labelmend.verdict import read_verdict
 
@@ -154,6 +155,8 @@ def _course(run: Run) -> Course:
     settings = run.settings
     train, metric = run.metrics("train"), main_metric(run)
     planned = None if settings.epochs is not None else settings.steps or DEFAULT_STEPS
+    if planned is not None and "ending" in run.facts:
+        planned = Ending(**run.facts["ending"]).total(planned)
     times = [record["seconds"] for record in train if "seconds" in record]
     kept = _kept_part(run)
     told = [record for record in train if kept(record["step"])]

@@ -13,6 +13,9 @@ from labelmend.training.state import Groups, Progress
 
 Kind = Literal["as_is", "strong"]
 
+LEAST = {"dice": 0.005, "psnr": 0.05}
+"""By less, a few held-out labels do not tell one ending from the other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -24,11 +27,11 @@ class Ending:
             go on as before; those from there on begin anew from what was kept, so that both
             endings are equally long. None where there is one ending.
 
-    >>> twice = Ending.of(10, 0.3, twice=True)
-    >>> twice, [twice.path(step) for step in range(10)]
+    >>> twice = Ending.of(7, 0.5, twice=True)
+    >>> twice, [twice.path(step) for step in range(twice.total(7))]
     (Ending(strong_from=7, fork=4), [0, 1, 2, 3, 4, 5, 6, 4, 5, 6])
-    >>> Ending.of(10, 0.3, twice=False).path(9)
-    9
+    >>> Ending.of(7, 0.5, twice=False)
+    Ending(strong_from=4, fork=None)
     """
 
     strong_from: int
@@ -36,14 +39,14 @@ class Ending:
 
     @classmethod
     def of(cls, steps: int, share: float, *, twice: bool) -> Ending | None:
-        """An ending that takes a share of all steps, or two that take as much each.
+        """An ending that takes a share of the steps of a training, or one more beside it.
 
         None where that is less than a step.
         """
         each = int(steps * share)
         if each < 1:
             return None
-        return cls(steps - each, steps - 2 * each if twice else None)
+        return cls(steps, steps - each) if twice else cls(steps - each, None)
 
     def path(self, step: int) -> int:
         """Where a step stands among those that its network has taken, from 0."""
@@ -51,9 +54,9 @@ class Ending:
             return step
         return self.fork + step - self.strong_from
 
-    def length(self, steps: int) -> int:
-        """The steps that the network at the end has taken, of all."""
-        return self.path(steps - 1) + 1
+    def total(self, steps: int) -> int:
+        """All steps of a training whose networks take so many."""
+        return steps if self.fork is None else steps + self.strong_from - self.fork
 
 
 @dataclass(slots=True, eq=False)
@@ -77,9 +80,9 @@ class Aside:
         self.groups = first
         progress.first, progress.stale = progress.figure, 0
 
-    def choose(self, progress: Progress) -> tuple[dict[str, float | str | None], str]:
+    def choose(self, progress: Progress, metric: str) -> tuple[dict[str, float | str | None], str]:
         """Have the networks be those of the better ending; figures for the records, and words."""
-        kept, said = choose(progress.first, progress.figure)
+        kept, said = choose(progress.first, progress.figure, metric)
         if kept == "as_is":
             self.learned.restore_networks(self.groups)
         self.groups = {}
@@ -108,20 +111,21 @@ def _copied(groups: Groups) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def choose(mixed: float | None, strong: float | None) -> tuple[Kind, str]:
+def choose(mixed: float | None, strong: float | None, metric: str) -> tuple[Kind, str]:
     """Which of two endings is kept, by figures on held-out labels, and why, in words.
 
-    The one on strong labels alone only where it is better: what cannot be told stays as it was.
+    The one on strong labels alone only where it is better by more than :data:`LEAST`: what cannot
+    be told stays as it was.
 
-    >>> choose(0.81, 0.9)
+    >>> choose(0.81, 0.9, "dice")
     ('strong', 'ending on strong labels alone is kept: 0.900 on held-out labels, 0.810 with weak \
 labels to the end')
-    >>> choose(0.9, 0.9)[0], choose(None, 0.9)[0]
+    >>> choose(0.9, 0.901, "dice")[0], choose(None, 0.9, "dice")[0]
     ('as_is', 'as_is')
     """
     if mixed is None or strong is None:
         return "as_is", "ending with weak labels: held-out labels cannot tell the endings apart"
     figures = f"{strong:.3f} on held-out labels, {mixed:.3f} with weak labels to the end"
-    if strong > mixed:
+    if strong > mixed + LEAST[metric]:
         return "strong", f"ending on strong labels alone is kept: {figures}"
     return "as_is", f"ending on strong labels alone is not better, and not kept: {figures}"

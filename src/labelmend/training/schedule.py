@@ -79,8 +79,8 @@ class Timetable:
         return self.steps if self.ending is None else self.ending.strong_from
 
     def _alone(self, step: int) -> bool:
-        """Whether weak labels are not seen any more after so many steps."""
-        return self.ending is not None and step >= self._strong_from
+        """Whether the last of so many steps saw strong labels only."""
+        return self.ending is not None and step > self._strong_from
 
     def weighings_by(self, step: int) -> int:
         """How many weight steps are due by ``step``, that of ``step`` itself included.
@@ -90,6 +90,6 @@ class Timetable:
         [0, 0, 1, 1, 1, 2, 2]
         """
         if self._alone(step):
-            step = self._strong_from - 1
+            step = self._strong_from
         since = step - self.weigh_start
         return since // self.weigh_every + 1 if since >= 0 else 0

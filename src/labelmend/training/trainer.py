@@ -335,8 +335,8 @@ class Trainer:
             progress.pending = [*progress.pending[:1], "choose", "save"]
 
     def _choose(self) -> None:
-        if self.timetable.turned(self.progress.step):
-            figures, said = self._aside.choose(self.progress)
+        if self.validator is not None and self.timetable.turned(self.progress.step):
+            figures, said = self._aside.choose(self.progress, self.validator.main)
             self.journal.log({"step": self.progress.step, "kind": "ending", **figures})
             self.watcher.say(said)
 

@@ -12,23 +12,21 @@ from labelmend.training.schedule import Timetable
 from labelmend.training.state import Progress
 
 
-@given(steps=st.integers(1, 500), share=st.floats(0.001, 0.499))
+@given(steps=st.integers(1, 500), share=st.floats(0.001, 0.999))
 def test_both_endings_are_equally_long_and_begin_at_one_point(steps, share) -> None:
     ending = Ending.of(steps, share, twice=True)
     if ending is None:
         assert steps * share < 1
         return
-    path = [ending.path(step) for step in range(steps)]
-    first, second = path[: ending.strong_from], path[ending.strong_from :]
-    assert first == list(range(len(first)))
-    assert second == first[ending.fork :]
-    assert ending.length(steps) == len(first)
+    path = [ending.path(step) for step in range(ending.total(steps))]
+    assert path[:steps] == list(range(steps))
+    assert path[steps:] == list(range(steps))[ending.fork :]
 
 
 def test_one_ending_has_no_fork() -> None:
     ending = Ending.of(100, 0.3, twice=False)
     assert ending == Ending(strong_from=70, fork=None)
-    assert ending.length(100) == 100
+    assert ending.total(100) == 100
 
 
 def table(ending: Ending | None) -> Timetable:
@@ -43,7 +41,7 @@ def tasks(ending: Ending | None) -> dict[int, list[str]]:
 def test_two_endings_are_forked_measured_and_chosen_between() -> None:
     due = tasks(Ending(strong_from=14, fork=8))
     assert due[8] == ["weigh", "fork"]
-    assert due[14] == ["validate", "save"]
+    assert due[14] == ["weigh", "validate", "save"]
     assert due[20] == ["validate", "choose", "save"]
     every = table(Ending(strong_from=14, fork=8))
     assert [step for step in range(20) if every.turns(step)] == [14]
@@ -54,8 +52,8 @@ def test_two_endings_are_forked_measured_and_chosen_between() -> None:
 def test_labels_that_are_not_seen_any_more_are_not_judged(fork) -> None:
     ending = Ending(strong_from=14, fork=fork)
     weighed = [step for step, due in tasks(ending).items() if "weigh" in due]
-    assert weighed == list(range(2, 14))
-    assert [table(ending).weighings_by(step) for step in (13, 14, 20)] == [12, 12, 12]
+    assert weighed == list(range(2, 15))
+    assert [table(ending).weighings_by(step) for step in (13, 14, 20)] == [12, 13, 13]
 
 
 def test_one_ending_is_no_reason_to_do_anything_else() -> None:
@@ -105,7 +103,7 @@ def test_the_second_ending_starts_at_the_fork_and_the_better_one_stays(
     step(learned)
     second = parameters(learned)
     progress.figure = figure
-    figures, said = aside.choose(progress)
+    figures, said = aside.choose(progress, "dice")
     assert figures == {"as_is": 0.6, "strong": figure, "kept": kept}
     assert same(parameters(learned), first if kept == "as_is" else second)
     assert not aside.state()
@@ -132,5 +130,8 @@ def test_a_copy_is_kept_and_not_what_goes_on_changing(learned) -> None:
 
 
 def test_what_cannot_be_told_stays_as_it_is() -> None:
-    assert choose(0.5, 0.5)[0] == choose(None, 0.5)[0] == choose(0.5, None)[0] == "as_is"
-    assert choose(0.5, 0.5000001)[0] == "strong"
+    for mixed, strong in ((0.5, 0.5), (None, 0.5), (0.5, None), (0.5, 0.504)):
+        assert choose(mixed, strong, "dice")[0] == "as_is"
+    assert choose(0.5, 0.506, "dice")[0] == "strong"
+    assert choose(20.0, 20.04, "psnr")[0] == "as_is"
+    assert choose(20.0, 20.06, "psnr")[0] == "strong"

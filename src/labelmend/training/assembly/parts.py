@@ -56,13 +56,14 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
     plan = plan if ending is None else plan.ending(ending.strong_from)
     watcher.say(_summary(run, plan, timetable, predictors, fabric.device))
     warp = bending.get(WARP)
-    placing = placement.placing(settings, data, facts, timetable.steps, warp)
+    steps = _steps(settings, plan)
+    placing = placement.placing(settings, data, facts, steps, warp)
     if placing is not None:
         for line in placement.told(settings, data, placing):
             watcher.say(line)
     plain = Objective(weighing.loss(settings, data.spec), placing)
     averages = mixing.averages(settings, predictors)
-    objective = mixing.objective(settings, data.spec, facts, timetable.steps, plain)
+    objective = mixing.objective(settings, data.spec, facts, steps, plain)
     if isinstance(objective, MixedObjective) and averages is not None:
         objective = objective.taught_by(averages.networks, fabric.autocast)
     processes = Processes(fabric)
@@ -270,18 +271,17 @@ def _timetable(
     ending: Ending | None,
 ) -> Timetable:
     steps = _steps(settings, plan)
-    # What is true of one ending is true of each: the rate falls over the steps a network takes.
-    length = steps if ending is None else ending.length(steps)
-    validate_every = settings.validate_every or _tenth(steps)
+    tenth = max(1, math.ceil(steps / 10))
+    validate_every = settings.validate_every or tenth
     chosen = settings.optimiser
-    warmup = min(chosen.warmup, _tenth(length))
+    warmup = min(chosen.warmup, tenth)
 
     def learning_rate(step: int) -> float:
         place = step if ending is None else ending.path(step)
-        return chosen.learning_rate * learning_rate_factor(place, length, warmup, chosen.schedule)
+        return chosen.learning_rate * learning_rate_factor(place, steps, warmup, chosen.schedule)
 
     return Timetable(
-        steps=steps,
+        steps=steps if ending is None else ending.total(steps),
         validate_every=validate_every,
         save_every=settings.save_every or validate_every,
         weigh_start=max(schedule.start, 1) if schedule else steps + 1,
@@ -293,10 +293,6 @@ def _timetable(
         seed=settings.seed,
         ending=ending,
     )
-
-
-def _tenth(steps: int) -> int:
-    return max(1, math.ceil(steps / 10))
 
 
 def _journal(settings: Settings, run: Run, processes: Processes) -> Journal:
