@@ -3,6 +3,8 @@
 PYTHON      ?= python3
 VENV        ?= .venv
 JOBS        ?= 2
+# How long `make bench` may spend on the quality suite; what it has done it does not do again.
+HOURS       ?= 1
 # For a build of torch that the configured index does not have, for example the CPU build:
 # the address of the index to take torch, and only torch, from.
 TORCH_INDEX ?=
@@ -46,6 +48,7 @@ bench: $(READY)  ## measure speed and memory; results land in benchmarks/results
 	  test -e "$$file" || { echo "no benchmarks/bench_*.py yet"; exit 1; }; \
 	  echo "== $$file"; $(BIN)/python "$$file"; \
 	done
+	$(BIN)/python benchmarks/quality.py --hours $(HOURS)
 
 soak: $(DEV)  ## the long proofs: hours
 	$(BIN)/python -m pytest -n $(JOBS) -m soak --timeout=14400

@@ -42,7 +42,12 @@ class Job:
         from labelmend.config import preset as named
         from labelmend.training.assembly import fit
 
-        fixed = {"seed": self.seed, "save_every": 10**6, "validate_every": 10**6}
+        fixed = {
+            "seed": self.seed,
+            "save_every": 10**6,
+            "validate_every": 10**6,
+            "batch": {"ending": "as_is"},
+        }
         settings = Settings.make(named(preset), self.scene.settings, fixed, *layers)
         return fit(data or self.data, self.work / name, settings=settings)
 

@@ -61,7 +61,7 @@ def write_data(
 SMALL = {
     "network": {"width": 4, "depth": 2, "dropout": 0.1},
     "weighting": {"start": 2, "every": 2, "strong_samples": 4, "overhead": 10},
-    "batch": {"size": 4},
+    "batch": {"size": 4, "ending": "as_is"},
     "validate_every": 4,
     "save_every": 3,
 }

@@ -11,6 +11,8 @@ from labelmend.errors import unknown
 def weighted() -> dict[str, Any]:
     """The defaults: half of every batch strong labels, half weak ones, which learn their weights.
 
+    The end of training is tried with and without weak labels, and the better one is kept.
+
     Take it unless you know better, and one of the others beside it to compare.
 
     >>> weighted()
@@ -25,11 +27,11 @@ def pooled() -> dict[str, Any]:
     Take it for what people do who do not know which labels are good, and where none is strong.
 
     >>> pooled()["batch"]
-    {'strong_share': None}
+    {'strong_share': None, 'ending': 'as_is'}
     """
     return {
         "weighting": {"method": "constant", "initial": 1.0},
-        "batch": {"strong_share": None},
+        "batch": {"strong_share": None, "ending": "as_is"},
     }
 
 
@@ -70,7 +72,7 @@ def seed_a() -> dict[str, Any]:
     """
     return {
         "weighting": {"use": "both"},
-        "batch": {"strong_share": None},
+        "batch": {"strong_share": None, "ending": "as_is"},
         "mixing": {"use": True},
         "dual": {"use": True},
     }

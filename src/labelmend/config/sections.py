@@ -223,7 +223,7 @@ class BatchSettings(Section):
     )
     accumulate: int = Field(1, ge=1, description="parts a process divides its batch into")
     ending: Literal["as_is", "strong", "better"] = Field(
-        "as_is", description="batches stay as they are to the end; or are of strong samples only "
+        "better", description="batches stay as they are to the end; or are of strong samples only "
         "at the end; or both endings are tried from one point, and the one that is better on "
         "held-out strong labels is kept"
     )  # fmt: skip
