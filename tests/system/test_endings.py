@@ -98,11 +98,12 @@ def test_the_report_tells_of_the_ending_that_was_kept(
     assert course.steps == course.planned == ALL
 
 
-def test_the_rate_of_both_endings_falls_alike(data, tmp_path, twice) -> None:
-    run = fit(data, tmp_path / "run", steps=STEPS, **twice)
+def test_the_second_ending_begins_at_the_full_rate(data, tmp_path, twice) -> None:
+    run = fit(data, tmp_path / "run", steps=STEPS, optimiser={"learning_rate": 0.01}, **twice)
     rates = [record["learning_rate"] for record in run.metrics("train")]
-    assert rates[9:] == rates[6:9]
-    assert rates[8] == min(rates[2:])
+    assert rates[8] == min(rates[1:9])
+    assert rates[9] == 0.01
+    assert rates[9] > rates[10] > rates[11]
 
 
 @pytest.mark.parametrize("at", [5, 6, 7, 9, 10, 12])

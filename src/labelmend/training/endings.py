@@ -24,12 +24,12 @@ class Ending:
     Attributes:
         strong_from: the steps from this one on see strong labels only.
         fork: after so many steps what was learned is kept aside. The steps up to ``strong_from``
-            go on as before; those from there on begin anew from what was kept, so that both
-            endings are equally long. None where there is one ending.
+            go on as before; those from there on begin anew from what was kept, and are as many.
+            None where there is one ending.
 
     >>> twice = Ending.of(7, 0.5, twice=True)
-    >>> twice, [twice.path(step) for step in range(twice.total(7))]
-    (Ending(strong_from=7, fork=4), [0, 1, 2, 3, 4, 5, 6, 4, 5, 6])
+    >>> twice, twice.total(7), [twice.repeats(step) for step in (6, 7, 9)]
+    (Ending(strong_from=7, fork=4), 10, [False, True, True])
     >>> Ending.of(7, 0.5, twice=False)
     Ending(strong_from=4, fork=None)
     """
@@ -48,11 +48,9 @@ class Ending:
             return None
         return cls(steps, steps - each) if twice else cls(steps - each, None)
 
-    def path(self, step: int) -> int:
-        """Where a step stands among those that its network has taken, from 0."""
-        if self.fork is None or step < self.strong_from:
-            return step
-        return self.fork + step - self.strong_from
+    def repeats(self, step: int) -> bool:
+        """Whether a step, counted from 0, is of the second of two endings."""
+        return self.fork is not None and step >= self.strong_from
 
     def total(self, steps: int) -> int:
         """All steps of a training whose networks take so many."""

@@ -18,15 +18,16 @@ def test_both_endings_are_equally_long_and_begin_at_one_point(steps, share) -> N
     if ending is None:
         assert steps * share < 1
         return
-    path = [ending.path(step) for step in range(ending.total(steps))]
-    assert path[:steps] == list(range(steps))
-    assert path[steps:] == list(range(steps))[ending.fork :]
+    second = [step for step in range(ending.total(steps)) if ending.repeats(step)]
+    assert second == list(range(steps, ending.total(steps)))
+    assert len(second) == steps - ending.fork >= 1
 
 
 def test_one_ending_has_no_fork() -> None:
     ending = Ending.of(100, 0.3, twice=False)
     assert ending == Ending(strong_from=70, fork=None)
     assert ending.total(100) == 100
+    assert not ending.repeats(99)
 
 
 def table(ending: Ending | None) -> Timetable:

@@ -277,8 +277,12 @@ def _timetable(
     warmup = min(chosen.warmup, tenth)
 
     def learning_rate(step: int) -> float:
-        place = step if ending is None else ending.path(step)
-        return chosen.learning_rate * learning_rate_factor(place, steps, warmup, chosen.schedule)
+        if ending is None or not ending.repeats(step):
+            factor = learning_rate_factor(step, steps, warmup, chosen.schedule)
+        else:  # from the full rate again, or what weak labels taught would hardly be unlearned
+            place, length = step - ending.strong_from, ending.total(steps) - ending.strong_from
+            factor = learning_rate_factor(place, length, 0, chosen.schedule)
+        return chosen.learning_rate * factor
 
     return Timetable(
         steps=steps if ending is None else ending.total(steps),
