@@ -163,7 +163,9 @@ def test_labels_are_found_out_of_place_and_put_back(shifted, tmp_path) -> None:
         for name, (a, b) in shifts.items()
     ]
     assert np.mean(right) >= 0.9
-    last = run.metrics("train")[-1]
+    # The second ending sees no weak label, so nothing moves in it.
+    last = [record for record in run.metrics("train") if "moved" in record][-1]
+    assert last["step"] == 160
     assert last["moved"] > 0.5 and last["unclear"] < 0.2
     assert abs(last["drift_0"]) <= 1 and abs(last["drift_1"]) <= 1
     # A label that was only out of place is as good as any other, once it is put back.

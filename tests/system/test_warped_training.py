@@ -195,7 +195,7 @@ def test_the_command_trains_to_the_end_and_says_when_labels_are_bent(lumps, tmp_
     assert said.count("a second network bends them") == 1
     run = Run.open(out)
     assert "warp" in run.load("last").tensors and len(run.places()) == 20
-    records = run.metrics("train")
+    records = run.metrics("train")[:80]  # then comes the second ending, without weak labels
     assert ["removed" in record for record in records] == [False] * 20 + [True] * 60
     last = {k: np.mean([r[k] for r in records[-20:]]) for k in ("bent", "removed", "bent_by")}
     assert last["bent"] > 0.3 and 0.02 < last["removed"] < 0.9 and 0.02 < last["bent_by"] < 3

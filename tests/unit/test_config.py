@@ -69,17 +69,17 @@ def test_a_preset_survives_its_file(name: str, tmp_path: Path) -> None:
 def test_presets_are_not_changed_by_what_is_laid_over_them() -> None:
     gather("pooled", assignments=["batch.size=2", "weighting.rate=0.3"])
     preset("pooled")["batch"]["size"] = 3
-    assert preset("pooled")["batch"] == {"strong_share": None}
+    assert preset("pooled")["batch"] == {"strong_share": None, "ending": "as_is"}
 
 
 @pytest.mark.parametrize(
-    ("name", "method", "initial", "strong_share", "use", "mixing", "dual"),
+    ("name", "method", "initial", "strong_share", "use", "mixing", "dual", "ending"),
     [
-        ("weighted", "gradient", 0.5, 0.5, "loss", False, False),
-        ("pooled", "constant", 1.0, None, "loss", False, False),
-        ("strong_only", "constant", 0.5, 1.0, "loss", False, False),
-        ("plain", "constant", 1.0, 0.5, "loss", False, False),
-        ("seed_a", "gradient", 0.5, None, "both", True, True),
+        ("weighted", "gradient", 0.5, 0.5, "loss", False, False, "better"),
+        ("pooled", "constant", 1.0, None, "loss", False, False, "as_is"),
+        ("strong_only", "constant", 0.5, 1.0, "loss", False, False, "better"),
+        ("plain", "constant", 1.0, 0.5, "loss", False, False, "better"),
+        ("seed_a", "gradient", 0.5, None, "both", True, True, "as_is"),
     ],
 )
 def test_what_the_presets_are(
@@ -90,6 +90,7 @@ def test_what_the_presets_are(
     use: str,
     mixing: bool,
     dual: bool,
+    ending: str,
 ) -> None:
     chosen = gather(name)
     weighting = chosen.weighting
@@ -99,7 +100,7 @@ def test_what_the_presets_are(
     )  # fmt: skip
     # ... and nothing else.
     named = {"weighting": {"method": method, "initial": initial, "use": use}}
-    named |= {"batch": {"strong_share": strong_share}, "mixing": {"use": mixing}}
+    named |= {"batch": {"strong_share": strong_share, "ending": ending}, "mixing": {"use": mixing}}
     assert chosen == Settings.make(named, {"dual": {"use": dual}})
 
 
