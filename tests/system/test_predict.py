@@ -118,9 +118,9 @@ def test_a_killed_prediction_is_resumed(
         import os
         import signal
 
-        from labelmend.inference import files
+        from labelmend.inference import working
 
-        write, left = files.write_label, [5]
+        write, left = working.write_label, [5]
 
         def die(*arguments: Any) -> None:
             left[0] -= 1
@@ -128,7 +128,7 @@ def test_a_killed_prediction_is_resumed(
                 os.kill(os.getpid(), signal.SIGKILL)
             write(*arguments)
 
-        files.write_label = die
+        working.write_label = die
         command("predict", run, new, "--out", out)
 
     assert in_child(killed) == 128 + 9

@@ -12,10 +12,12 @@ from labelmend.cli import (
     after,
     audit,
     before,
+    calibrate,
     exchange,
     export,
     labels,
     review,
+    serve,
     training,
     verdict,
 )
@@ -38,6 +40,7 @@ for _command in (
     before.settings,
     after.evaluate,
     verdict.verdict,
+    calibrate.calibrate,
     after.predict,
     after.fix,
     audit.audit,
@@ -45,6 +48,7 @@ for _command in (
     labels.propose,
     exchange.export_labels,
     export.export,
+    serve.serve,
     after.report,
     before.demo,
 ):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import CycloptsError, Parameter
 
 from labelmend.cli.loading import Model, Which, load_predictor
 from labelmend.cli.output import Flag, Json, as_json, complain, make_watcher
+from labelmend.cli.serve import predict_there
 
 if TYPE_CHECKING:
     from labelmend.inference.files import Outcome
@@ -65,9 +66,10 @@ def evaluate(
 
 def predict(
     run: Path,
-    inputs: Annotated[list[Path], Parameter(negative="")],
+    inputs: Annotated[tuple[Path, ...], Parameter(negative="")] = (),
     /,
     *,
+    server: str | None = None,
     out: Path | None = None,
     checkpoint: Which = "last",
     model: Model = "main",
@@ -76,9 +78,12 @@ def predict(
     flips: Flag = False,
     precision: Literal["float32", "bf16"] = "float32",
     memory: float | None = None,
+    batch: int | None = None,
+    level: int | None = None,
     resume: Flag = False,
     overlays: Flag = False,
     probabilities: Flag = False,
+    uncertainty: Flag = False,
     conclusions: Flag = False,
     smallest: int = 1,
     rules: Path | None = None,
@@ -90,9 +95,11 @@ def predict(
     Parameters
     ----------
     run
-        The run folder.
+        The run folder; with --server the first of the inputs.
     inputs
         Files, folders of them, or patterns in quotes, such as "slides/**/*.tif".
+    server
+        The address that labelmend serve printed; it predicts, and no run is named here.
     out
         Where the labels go; RUN/predictions by default, or RUN/predictions-MODEL.
     checkpoint
@@ -111,12 +118,21 @@ def predict(
     memory
         GiB that one file may take; what takes more is predicted strip by strip, to the
         same label, or refused. By default 2, and nothing is refused.
+    batch
+        Patches of several small files that are predicted at once, to the same scores but
+        for rounding. By default as many as change no bit; 1: one file after the other.
+    level
+        The picture of a whole-slide image or a TIFF with several: 0 is the largest. By
+        default, of slides, the one nearest to the spacing of the run's images.
     resume
         Keep labels that were finished by the same model in the same way.
     overlays
         Draw the outlines over every image, in OUT/overlays.
     probabilities
         Keep the probability of every class, in OUT/probabilities.
+    uncertainty
+        Keep how undecided the network is at every position, from 0 to 1, in
+        OUT/uncertainty and, where two were trained, how far they disagree.
     conclusions
         Count and measure all objects, in OUT/conclusions or, without --out,
         RUN/conclusions.
@@ -129,6 +145,11 @@ def predict(
     quiet
         Say nothing but what went wrong.
     """
+    if server is not None:
+        return predict_there(predict, locals())
+    if not inputs:
+        words = 'Command "predict" parameter INPUTS requires an argument'
+        raise CycloptsError(words, command_chain=("predict",))
     from labelmend.inference.beside import Beside
     from labelmend.inference.files import Way, predict_all
 
@@ -136,8 +157,8 @@ def predict(
     folder = None
     if conclusions:
         folder = predictor.folder("conclusions") if out is None else out / "conclusions"
-    beside = Beside(folder, overlays, probabilities, smallest, rules, parquet)
-    way = Way(flips, precision, memory, resume, beside)
+    beside = Beside(folder, overlays, probabilities, smallest, rules, parquet, uncertainty)
+    way = Way(flips, precision, memory, resume, beside, batch, level)
     out = out or predictor.folder("predictions")
     watcher = make_watcher(quiet, title="predicting")
     outcome = predict_all(predictor, inputs, out, way, watcher=watcher)

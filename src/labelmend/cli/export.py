@@ -26,7 +26,7 @@ def export(
     """Write the network as ONNX, a PyTorch program or a MONAI bundle, proved equal.
 
     Beside the model stand what to do before and after it (processing.json), a model card,
-    the proof and checksums.
+    the proof and checksums. What labelmend calibrate found of this network goes with it.
 
     Parameters
     ----------
@@ -57,4 +57,6 @@ def export(
     folder = run / f"export-{to}{other}" if out is None else out
     result = write(predictor, folder, to, tolerance=tolerance)
     print(as_json(result.to_json()) if json else result.to_text())
+    if predictor.calibration is not None and not json:
+        print(f"probabilities: scores / {predictor.temperature:.4g} (labelmend calibrate)")
     return 0

@@ -35,7 +35,7 @@ def load_verified(path: Path, sha256: str) -> bytes:
 
 def hash_file(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal, without holding all of it in memory."""
-    _check_regular(path)
+    check_regular(path)
     digest = hashlib.sha256()
     with _opening(path), path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
@@ -49,7 +49,7 @@ def read_bytes(path: Path, limit: int = DECODED_LIMIT) -> bytes:
     Raises:
         DataError: when it is missing, not a file, not readable or over the limit; naming it.
     """
-    size = _check_regular(path)
+    size = check_regular(path)
     if size > limit:
         raise DataError(f"{path}: has {size:,} bytes, more than the limit of {limit:,}; cut it")
     with _opening(path):
@@ -71,7 +71,7 @@ def read_rows(path: Path, way_out: str) -> list[list[str]]:
 
 def open_mapped(path: Path, limit: int) -> Content:
     """A file's bytes, read from the disk only where they are touched."""
-    if _check_regular(path) > limit:
+    if check_regular(path) > limit:
         raise DataError(f"{path}: has more bytes than the limit of {limit:,}; cut it")
     with _opening(path), path.open("rb") as stream:
         if path.stat().st_size == 0:
@@ -79,7 +79,12 @@ def open_mapped(path: Path, limit: int) -> Content:
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _check_regular(path: Path) -> int:
+def check_regular(path: Path) -> int:
+    """The size of a file in bytes.
+
+    Raises:
+        DataError: when it is missing, may not be read, or is a folder or a device; naming it.
+    """
     with _opening(path):
         about = path.stat()
     if not stat.S_ISREG(about.st_mode):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -31,12 +31,21 @@ ReadRows = Callable[[int, int], np.ndarray]
 """From where to where along one axis → those positions, all of the others, axes as stored."""
 
 
+class Closed(Protocol):
+    """What is open and has to be closed."""
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class StripImage:
     """An open image that gives strips of its first space axis; a context manager that closes it.
 
     ``shape`` is ``(channels, *space)`` as :func:`~labelmend.files.readers.read_image` would give
-    it, and ``dtype`` and ``spacing`` are those it would have. Made by :func:`open_strips`.
+    it, and ``dtype`` and ``spacing`` are those it would have. Made by :func:`open_strips` or, of
+    whole-slide images, :func:`~labelmend.files.slides.open_slide`.
     """
 
     path: Path
@@ -44,7 +53,7 @@ class StripImage:
     dtype: np.dtype[Any]
     spacing: tuple[float, ...] | None
     _read: ReadRows
-    _stream: BinaryIO
+    _stream: Closed
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """The positions from ``start`` up to ``stop`` of the first axis, ``(channels, n, *rest)``.

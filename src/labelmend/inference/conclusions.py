@@ -21,6 +21,9 @@ from labelmend.types import DataSpec
 _UNITS = {1: ("length", "s", "s"), 2: ("area", "mm", "mm2"), 3: ("volume", "mm", "mm3")}
 """Per number of axes: what a size is called, the unit of a distance, and that of a size."""
 
+UNSURE = ("uncertainty", "disagreement")
+"""The columns that are there where somebody asked; the second where two networks were trained."""
+
 Row = dict[str, Any]
 """One line of a table: texts and numbers, None where something is not known."""
 
@@ -37,6 +40,8 @@ class Conclusion:
         counts: positions per class index.
         objects: a row per object, numbered within its class from 1.
         flags: the names of the rules that hold.
+        uncertainty: mean over all positions, where it was asked for.
+        disagreement: of two networks, likewise.
     """
 
     file: str
@@ -46,6 +51,8 @@ class Conclusion:
     counts: tuple[int, ...]
     objects: tuple[Row, ...]
     flags: tuple[str, ...] = ()
+    uncertainty: float | None = None
+    disagreement: float | None = None
 
     def to_json(self) -> Row:
         """As plain values; :meth:`from_json` undoes it."""
@@ -64,6 +71,7 @@ def conclude(
     spacing: Sequence[float] | None,
     found: tuple[Sequence[int], Sequence[Object]],
     spec: DataSpec,
+    unsure: Sequence[float] = (),
 ) -> Conclusion:
     """A file's conclusion from what was found in its label.
 
@@ -73,6 +81,7 @@ def conclude(
         spacing: distance between positions per axis: millimetres, for recordings seconds.
         found: positions per class index, and the objects in order.
         spec: names the classes.
+        unsure: the means of :data:`UNSURE` over all positions, as far as they are known.
 
     >>> spec = DataSpec("segmentation", ("none", "cell"), (0, 1), None, 2, 1, "none", ".png")
     >>> cell = Object(1, 6, (2.0, 1.5), (1, 1), (4, 3), (90.0,), 0.75)
@@ -89,7 +98,9 @@ def conclude(
     for each in objects:
         numbers[each.index] += 1
         rows.append(_row(each, numbers[each.index], step, spec))
-    return Conclusion(*names, tuple(size), step, tuple(int(n) for n in full), tuple(rows))
+    told = (tuple(int(n) for n in full), tuple(rows))
+    means: dict[str, Any] = dict(zip(UNSURE, unsure, strict=False))
+    return replace(Conclusion(*names, tuple(size), step, *told), **means)
 
 
 def _row(each: Object, number: int, spacing: tuple[float, ...] | None, spec: DataSpec) -> Row:
@@ -106,6 +117,7 @@ def _row(each: Object, number: int, spacing: tuple[float, ...] | None, spec: Dat
         row["offset_s"] = None if spacing is None else each.end[0] * spacing[0]
     row |= {f"mean_{channel}": mean for channel, mean in enumerate(each.means)}
     row["confidence"] = each.confidence
+    row |= _unsure(each)
     if spec.dims > 1:
         row["extent"] = each.extent
     if spec.dims == 2:
@@ -128,6 +140,8 @@ class Figures:
     """
 
     spec: DataSpec
+    unsure: tuple[str, ...] = ()
+    """Which of :data:`UNSURE` are known, too."""
     _table: dict[str, tuple[int, str, str]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -141,6 +155,9 @@ class Figures:
     def of(self, conclusion: Conclusion, name: str) -> float | None:
         """One figure of one file, None where it needs a spacing and there is none."""
         index, column, way = self._table[name]
+        if name in UNSURE:
+            found: float | None = getattr(conclusion, name)
+            return found
         if way:
             wanted = self.spec.classes[index]
             values = [row[column] for row in conclusion.objects if row["class"] == wanted]
@@ -188,6 +205,8 @@ class Figures:
         shape = ["perimeter", "eccentricity", "solidity"]
         per_object += shape if self.spec.dims == 2 else []
         table: dict[str, tuple[int, str, str]] = {}
+        per_object += self.unsure
+        table |= {name: (0, name, "") for name in self.unsure}
         for index, name in enumerate(self.spec.classes[1:], 1):
             table[f"{name}.count"] = (index, "count", "")
             table[f"{name}.burden"] = table[f"burden.{name}"] = (index, "burden", "")
@@ -235,7 +254,7 @@ def write_conclusions(
     objects = [{"file": each.file, **row} for each in conclusions for row in each.objects]
     files = [_file_row(each, figures) for each in conclusions]
     tables = {"objects": objects, "files": files}
-    empty = {"objects": _object_columns(spec), "files": ["file", "label", "flags"]}
+    empty = {"objects": _object_columns(spec, conclusions), "files": ["file", "label", "flags"]}
     with keeping("the conclusions", folder, 0):
         folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
@@ -271,12 +290,19 @@ def _file_row(each: Conclusion, figures: Figures) -> Row:
         row[f"spacing_{axis}"] = None if each.spacing is None else each.spacing[axis]
     for name, summary in figures.summary(each).items():
         row |= {f"{name}.{column}": value for column, value in summary.items()}
-    return row | {"flags": " ".join(each.flags)}
+    return row | _unsure(each) | {"flags": " ".join(each.flags)}
 
 
-def _object_columns(spec: DataSpec) -> list[str]:
+def _unsure(each: Object | Conclusion) -> Row:
+    """The columns of :data:`UNSURE` that are known."""
+    found = {name: getattr(each, name) for name in UNSURE}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _object_columns(spec: DataSpec, conclusions: Sequence[Conclusion]) -> list[str]:
     nothing = (0.0,) * spec.dims
     one = Object(0, 1, nothing, (0,) * spec.dims, (1,) * spec.dims, (0.0,) * spec.channels, 1.0)
+    one = replace(one, **(_unsure(conclusions[0]) if conclusions else {}))
     return ["file", *_row(one, 1, None, spec)]
 
 

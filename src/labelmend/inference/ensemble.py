@@ -38,8 +38,49 @@ class Ensemble(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The mean prediction, ``(batch, scores, *space)``."""
-        scores = torch.stack([network(image) for network in self.networks])
-        if self.task == "regression":
-            return scores.mean(0)
-        # In logarithms throughout: a probability too small for its number type is still above 0.
-        return F.log_softmax(scores, 2).logsumexp(0) - math.log(len(self.networks))
+        return _mean([network(image) for network in self.networks], self.task)
+
+
+class Both(nn.Module):
+    """Two networks asked for the same image: what one or both predict, then what each says.
+
+    The first scores of the output are, to the last bit, those of the network that predicts, or of
+    the :class:`Ensemble` of both; behind them stand the main and the auxiliary network's own,
+    unless they are the first already.
+
+    Args:
+        main: from ``(batch, channels, *space)`` to ``(batch, classes, *space)``.
+        auxiliary: likewise.
+        model: which of them predicts.
+
+    >>> main, auxiliary, image = nn.Conv1d(1, 2, 1), nn.Conv1d(1, 2, 1), torch.randn(1, 1, 5)
+    >>> both = Both(main, auxiliary, "auxiliary")(image)
+    >>> torch.equal(both[:, :2], auxiliary(image)), torch.equal(both[:, 2:], main(image))
+    (True, True)
+    """
+
+    def __init__(self, main: nn.Module, auxiliary: nn.Module, model: str) -> None:
+        super().__init__()
+        self.main = main
+        self.auxiliary = auxiliary
+        self.model = model
+
+    @property
+    def parts(self) -> int:
+        """How many times as many scores come out as there are classes."""
+        return 3 if self.model == "ensemble" else 2
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(batch, parts * classes, *space)``."""
+        said = [self.main(image), self.auxiliary(image)]
+        if self.model == "ensemble":
+            said = [_mean(said, "segmentation"), *said]
+        return torch.cat(said[::-1] if self.model == "auxiliary" else said, 1)
+
+
+def _mean(said: Sequence[Tensor], task: Task) -> Tensor:
+    scores = torch.stack(list(said))
+    if task == "regression":
+        return scores.mean(0)
+    # In logarithms throughout: a probability too small for its number type is still above 0.
+    return F.log_softmax(scores, 2).logsumexp(0) - math.log(len(said))

@@ -25,6 +25,7 @@ from labelmend.inference.offsets import (
     main_metric,
 )
 from labelmend.inference.predictor import Model, Predictor
+from labelmend.inference.reliability import Answers, Reliability, Tally
 from labelmend.metrics import Row, summarise
 from labelmend.progress import Silent, Watcher, go_through
 from labelmend.runs import write_atomically
@@ -76,7 +77,8 @@ class Evaluation:
 
     That of another ``model`` than the main network goes to ``RUN/evaluation-MODEL/``. ``rows``,
     ``mean`` and ``per_class`` are raw: of labels where they are. ``tolerant`` and ``offset`` are
-    None where they were not asked for.
+    None where they were not asked for. ``reliability`` says how far probabilities by
+    ``temperature`` can be taken at their word; None for regression.
     """
 
     split: str
@@ -88,6 +90,8 @@ class Evaluation:
     model: Model = "main"
     tolerant: Tolerant | None = None
     offset: Offset | None = None
+    reliability: Reliability | None = None
+    temperature: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a figure that does not exist (a class that never occurs) is null."""
@@ -101,6 +105,8 @@ class Evaluation:
             "tolerance": 0 if self.tolerant is None else self.tolerant.tolerance,
             "shift_tolerant": None if self.tolerant is None else self.tolerant.to_json(),
             "offset": None if self.offset is None else self.offset.to_json(self.mean),
+            "temperature": self.temperature,
+            "calibration_error": None if self.reliability is None else self.reliability.ece,
         }
 
     def to_csv(self) -> str:
@@ -143,6 +149,11 @@ class Evaluation:
             remarks.append(f"{self.split}: {_CAUTION[self.split]}")
         if _DISTANCES & set(self.mean):
             remarks.append("distances and errors are in the unit of the files' spacing")
+        if self.reliability is not None:
+            by = (
+                f"temperature {self.temperature:.3f}" if self.temperature != 1 else "no temperature"
+            )
+            remarks.append(f"expected calibration error: {self.reliability.ece:.3f} ({by})")
         for said in self.sentences():
             remarks += textwrap.wrap(said, 80, subsequent_indent="  ", break_on_hyphens=False)
         metric = next((m for m in ("dice", "psnr") if m in self.mean), None)
@@ -205,6 +216,8 @@ def evaluate(
         predictor.model,
         judging.tolerant() if tolerance else None,
         judging.offset(samples, summary["mean"], watcher) if tolerance else None,
+        judging.reliability(),
+        predictor.temperature,
     )
     folder = predictor.folder("evaluation")
     write_atomically(folder / f"{chosen}.csv", result.to_csv().encode())
@@ -228,12 +241,16 @@ class _Judging:
         self._displacements: list[tuple[int, ...]] = []
         self._pool = Pool(tolerance, predictor.spec.dims)
         self._kept: dict[str, Case] = {}
+        self._tally = Tally()
         self._room = MOST_KEPT
 
     def add(self, sample: Sample) -> None:
         """Judge a sample."""
-        case = _open(self.predictor, sample)
+        case = open_case(self.predictor, sample)
         self.rows.append(_judged(case, self.predictor.spec, surface=True))
+        if self.predictor.spec.task != "regression":
+            answers = Answers(case.scores[:, case.valid], case.label[case.valid])
+            self._tally.add(answers, self.predictor.temperature)
         if self.tolerance:
             self._search(case, self.rows[-1])
             light = case.decided()
@@ -254,6 +271,11 @@ class _Judging:
                 there = (0,) * len(there)
         self._moved.append(row)
         self._displacements.append(there)
+
+    def reliability(self) -> Reliability | None:
+        """How far probabilities can be taken at their word; None where nothing says so."""
+        found = self._tally.result()
+        return found if found.bins else None
 
     def tolerant(self) -> Tolerant:
         """The figures with every label at its best place."""
@@ -276,7 +298,7 @@ class _Judging:
         there, rows = found.displacement, list[Row]()
 
         def add(sample: Sample) -> None:
-            case = self._kept.get(sample.id) or _open(self.predictor, sample)
+            case = self._kept.get(sample.id) or open_case(self.predictor, sample)
             rows.append(_judged(case.moved(there), spec))
 
         go_through(samples, add, watcher)
@@ -313,11 +335,15 @@ def _no_sample(predictor: Predictor, split: Split | None) -> str:
 
 def judge_sample(predictor: Predictor, sample: Sample) -> Row:
     """Every metric of one sample, by class."""
-    return _judged(_open(predictor, sample), predictor.spec, surface=True)
+    return _judged(open_case(predictor, sample), predictor.spec, surface=True)
 
 
-def _open(predictor: Predictor, sample: Sample) -> Case:
-    """A sample read and predicted."""
+def open_case(predictor: Predictor, sample: Sample) -> Case:
+    """A sample read and predicted.
+
+    Raises:
+        DataError: when a file is not the one that the run began with; NonFiniteError: naming it.
+    """
     spec, root = predictor.spec, Path(predictor.run.data.root)
     content = load_verified(root / sample.image, sample.image_sha256)
     raster = read_as(root / sample.image, spec, content=content)

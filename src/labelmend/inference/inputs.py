@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labelmend.errors import DataError, RunError
 from labelmend.files.formats import SUFFIXES, split_name
+from labelmend.files.slides import SLIDES
 from labelmend.runs.atomic import keeping
 from labelmend.types import DataSet, DataSpec
 
@@ -50,7 +51,7 @@ def plan(inputs: Sequence[Path], out: Path, data: DataSet) -> dict[Path, Path]:
                 )
             planned.setdefault(target, source)
     if not planned:
-        known = " ".join(SUFFIXES)
+        known = " ".join((*SUFFIXES, *sorted(SLIDES)))
         raise DataError(
             f"no file to predict in {', '.join(str(p) for p in inputs)}; read are {known}"
         )
@@ -113,11 +114,13 @@ def _is_input(place: Path, data: DataSet) -> bool:
     suffix = split_name(place.name)[1]
     if suffix == ".csv" and ".csv" not in _image_suffixes(data):
         return False  # a manifest or a list of events beside recordings is no image
-    return suffix in SUFFIXES and not any(part.startswith(".") for part in place.parts)
+    known = suffix in SUFFIXES or (suffix in SLIDES and data.spec.dims == 2)
+    return known and not any(part.startswith(".") for part in place.parts)
 
 
 _LABEL_SUFFIX = {".jpg": ".png", ".jpeg": ".png", ".npz": ".npy", ".wav": ".csv", ".flac": ".csv"}
 """Families in which labels are kept in another format: JPEG is lossy, events are a table."""
+_LABEL_SUFFIX |= dict.fromkeys(SLIDES, ".tif")
 
 
 def label_name(name: str, data: DataSet) -> str:

@@ -40,19 +40,18 @@ def memory_in_one(predictor: Predictor, shape: tuple[int, ...], itemsize: int) -
     """About how many bytes it takes to predict an image ``(channels, *space)`` in memory.
 
     >>> from types import SimpleNamespace
-    >>> spec = SimpleNamespace(task="segmentation", classes=("a", "b"))
-    >>> memory_in_one(SimpleNamespace(spec=spec), (1, 1000, 1000), 1)
+    >>> memory_in_one(SimpleNamespace(outputs=2), (1, 1000, 1000), 1)
     25000000
     """
     # the file's numbers, float32 twice (as read, as prepared); scores; indices
-    per_position = shape[0] * (itemsize + 8) + 4 * len(predictor.spec.classes) + 8
+    per_position = shape[0] * (itemsize + 8) + 4 * predictor.outputs + 8
     return prod(shape[1:]) * per_position
 
 
 def memory_in_strips(predictor: Predictor, shape: tuple[int, ...], itemsize: int) -> int:
     """About how many bytes it takes to predict an image strip by strip, without the network."""
     depth = min(shape[1], predictor.patch[0]) + 2 * _margin(predictor)
-    scores = 8 * len(predictor.spec.classes) + 16
+    scores = 8 * predictor.outputs + 16
     return prod(shape[2:]) * depth * (shape[0] * (2 * itemsize + 24) + scores)
 
 

@@ -36,6 +36,8 @@ class Object:
             two axes, or where the object is too large.
         eccentricity: of the ellipse with its second moments, 0 for a circle, towards 1 for a line.
         solidity: its share of its convex hull.
+        uncertainty: how undecided the network is there, where somebody asked for it.
+        disagreement: how far two networks disagree there, likewise.
     """
 
     index: int
@@ -48,6 +50,8 @@ class Object:
     perimeter: float | None = None
     eccentricity: float | None = None
     solidity: float | None = None
+    uncertainty: float | None = None
+    disagreement: float | None = None
 
     @property
     def extent(self) -> float:
@@ -82,10 +86,19 @@ class Collector:
         self._start = 0
         self.counts = np.zeros(1, np.int64)
         """Positions per class index so far."""
+        self.unsure = np.zeros(0)
+        """The sums of uncertainty and, of two networks, disagreement, over all positions so far."""
 
-    def add(self, label: np.ndarray, image: np.ndarray, confidence: np.ndarray) -> None:
-        """The next strip: class indices ``(n, *rest)``, image ``(channels, n, *rest)``, and how
-        probable each position's class is, ``(n, *rest)``.
+    def add(
+        self,
+        label: np.ndarray,
+        image: np.ndarray,
+        confidence: np.ndarray,
+        unsure: Sequence[np.ndarray] = (),
+    ) -> None:
+        """The next strip: class indices ``(n, *rest)``, image ``(channels, n, *rest)``, how
+        probable each position's class is, ``(n, *rest)``, and, where they are wanted, how uncertain
+        it is and how far two networks disagree, likewise.
 
         Raises:
             DataError: when there are more objects than anybody could want.
@@ -94,11 +107,14 @@ class Collector:
 
         found = connect(label, background=0, connectivity=label.ndim)
         boxes = ndimage.find_objects(found)
+        sums = [confidence, *unsure]
         pieces = [
-            _piece(found[box] == number, box, (label, image, confidence), self._start)
+            _piece(found[box] == number, box, (label, image, sums), self._start)
             for number, box in enumerate(boxes, 1)
         ]
         self._count(label)
+        added = np.array([each.sum(dtype=np.float64) for each in unsure])
+        self.unsure = self.unsure + added if len(self.unsure) else added
         last = self._join(found, label, pieces)
         self._edge, self._edge_label = last, label[-1]
         self._start += len(label)
@@ -179,7 +195,8 @@ class _Piece:
     begin: np.ndarray
     end: np.ndarray
     values: np.ndarray
-    confidence: float
+    sure: np.ndarray
+    """Sums of confidence and, where they are known, of uncertainty and disagreement."""
     masks: list[tuple[np.ndarray, np.ndarray]] | None = field(default_factory=list)
 
     def measured(self) -> Object:
@@ -194,8 +211,9 @@ class _Piece:
             tuple(self.begin.tolist()),
             tuple(self.end.tolist()),
             tuple((self.values / size).tolist()),
-            self.confidence / size,
+            float(self.sure[0] / size),
             *shape,
+            *(self.sure[1:] / size).tolist(),
         )
 
     def _mask(self) -> np.ndarray:
@@ -209,10 +227,10 @@ class _Piece:
 def _piece(
     mask: np.ndarray,
     box: tuple[slice, ...],
-    arrays: tuple[np.ndarray, np.ndarray, np.ndarray],
+    arrays: tuple[np.ndarray, np.ndarray, Sequence[np.ndarray]],
     start: int,
 ) -> _Piece:
-    label, image, confidence = arrays
+    label, image, sums = arrays
     where = np.nonzero(mask)
     begin = np.array([side.start for side in box], np.int64)
     begin[0] += start
@@ -225,7 +243,7 @@ def _piece(
         begin,
         begin + mask.shape,
         values.sum(1, dtype=np.float64),
-        float(confidence[box][where].sum(dtype=np.float64)),
+        np.array([each[box][where].sum(dtype=np.float64) for each in sums]),
         [(begin, mask)] if mask.ndim == 2 and mask.size <= LARGEST_SHAPE else None,
     )
 
@@ -245,7 +263,7 @@ def _joined(parts: Sequence[_Piece]) -> _Piece:
         begin,
         end,
         np.sum([part.values for part in parts], axis=0),
-        sum(part.confidence for part in parts),
+        np.sum([part.sure for part in parts], axis=0),
         masks,
     )
 

@@ -17,6 +17,8 @@ from labelmend.data.prepare import Preparation
 from labelmend.data.whole import predict_whole
 from labelmend.errors import NonFiniteError, RunError, SettingsError, ShapeError, unknown
 from labelmend.inference.ensemble import Ensemble
+from labelmend.inference.probabilities import softmax
+from labelmend.inference.temperature import Calibration, find_calibration
 from labelmend.networks.build import build_network
 from labelmend.networks.trust import check_named
 from labelmend.runs import Checkpoint, Run
@@ -46,6 +48,8 @@ class Predictor:
         device: where it computes.
         notes: what a person should know, such as checkpoints that were damaged and passed over.
         model: ``main``, ``auxiliary`` or, for both networks together, ``ensemble``.
+        calibration: the temperature of exactly these parameters, where ``labelmend calibrate``
+            found one. Probabilities go by it; which class it is does not.
     """
 
     run: Run
@@ -57,6 +61,7 @@ class Predictor:
     device: torch.device
     notes: tuple[str, ...] = ()
     model: Model = "main"
+    calibration: Calibration | None = None
 
     def __repr__(self) -> str:
         facts = f"step={self.step}, device={str(self.device)!r}"
@@ -121,16 +126,50 @@ class Predictor:
             overlap=self.run.settings.input.overlap,
             multiple=self.multiple,
         )
+        self.check(scores)
+        return scores, grid
+
+    def check(self, scores: np.ndarray) -> None:
+        """Refuse scores that are no numbers.
+
+        Raises:
+            NonFiniteError: naming the run.
+        """
         if not np.isfinite(scores).all():
             raise NonFiniteError(
                 f"the network of {self.run.path} ({self._origin}) yields NaN or infinity for "
                 "this image; look for values far beyond those of the training images"
             )
-        return scores, grid
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
-        """Class indices ``(*space)`` int64 for scores; for regression the scores themselves."""
-        return scores if self.spec.task == "regression" else scores.argmax(0)
+        """Class indices ``(*space)`` int64 for scores; for regression the scores themselves.
+
+        The largest score decides, the lower class where two are equal, whatever the temperature.
+        What follows the scores of the classes, as those of a second network, is passed over.
+        """
+        if self.spec.task == "regression":
+            return scores
+        return np.asarray(scores[: len(self.spec.classes)].argmax(0))
+
+    @property
+    def outputs(self) -> int:
+        """How many scores a position has: one per class, for each network that is heard."""
+        return len(self.spec.classes) * int(getattr(self.network, "parts", 1))
+
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by before they become probabilities; 1 where nobody measured."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Probabilities ``(classes, *space)`` float32 of scores, by :attr:`temperature`.
+
+        Raises:
+            SettingsError: for regression, which has none.
+        """
+        if self.spec.task == "regression":
+            raise SettingsError(f"{self.run.path} predicts numbers, which have no probabilities")
+        return softmax(scores[: len(self.spec.classes)], self.temperature)
 
     @property
     def _origin(self) -> str:
@@ -174,6 +213,8 @@ def load(
 ) -> Predictor:
     """Load a run's network, ready to predict. Nothing of the run folder is executed.
 
+    Where ``labelmend calibrate`` measured exactly these parameters, their temperature is taken.
+
     Args:
         run: the run, or its folder.
         checkpoint: ``last``, ``best`` (on held-out strong samples) or a step.
@@ -195,6 +236,7 @@ def load(
     saved = opened.load(checkpoint)
     chosen = _device(device)
     built = _built(opened, saved, model, network)
+    calibration, notes = find_calibration(opened.path, model, saved.step, built)
     facts = opened.facts
     return Predictor(
         opened,
@@ -204,8 +246,9 @@ def load(
         tuple(facts["patch"]),
         facts["multiple"],
         chosen,
-        saved.notes,
+        (*saved.notes, *notes),
         model,
+        calibration,
     )
 
 

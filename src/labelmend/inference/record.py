@@ -9,10 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from labelmend.files.sources import hash_file
 from labelmend.inference.predictor import Predictor
+from labelmend.inference.temperature import parameter_bytes
 from labelmend.runs.disk import Disk
 from labelmend.runs.records import Lines, to_json
 
@@ -87,10 +86,8 @@ def hash_model(predictor: Predictor, options: object) -> str:
         options: numbers, texts, lists or dicts.
     """
     digest = hashlib.sha256()
-    for name, values in sorted(predictor.network.state_dict().items()):
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        flat = values.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    for part in parameter_bytes(predictor.network):
+        digest.update(part)
     about = {
         "model": predictor.model,
         "preparation": asdict(predictor.preparation),

@@ -22,6 +22,7 @@ from labelmend.report.pictures import Painter
 from labelmend.report.place_section import PLACES, make_places
 from labelmend.report.places import gather_places
 from labelmend.report.predictions import MOST_JUDGED, Choice, Shown, choose
+from labelmend.report.reliability import RELIABILITY, make_reliability
 from labelmend.report.sections import (
     make_evaluation,
     make_settings,
@@ -96,6 +97,7 @@ class _Maker:
             )
         self.painter = Painter(run.data.spec, spectrogram)
         self.placings = gather_places(run)
+        self.reliability = make_reliability(run)
 
     def page(self) -> str:
         """The whole document."""
@@ -119,6 +121,7 @@ class _Maker:
             self._labels(),
             self._predictions(),
             make_evaluation(self.run, story.judgements),
+            *self.reliability,
             make_settings(self.run),
         ]
         body = element("body", self._header(), element("main", *sections), self._footer())
@@ -133,6 +136,7 @@ class _Maker:
             "labels": "Labels to look at",
             "predictions": "Predictions",
             "evaluation": "Evaluation",
+            **({"reliability": RELIABILITY} if self.reliability else {}),
             "settings": "Settings",
         }
         spec = self.run.data.spec

@@ -6,7 +6,8 @@ import asyncio
 import ipaddress
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Admit = Callable[[Scope], AbstractContextManager[object]]
 
 BODY_LIMIT = 4 * 2**20
 """Most bytes of a request's body."""
@@ -27,6 +29,8 @@ READ_ON = 4
 the answer instead of a broken connection."""
 PATIENCE = 30.0
 """Seconds that a body may take to arrive."""
+LAST_WORDS = 2.0
+"""Seconds for which the body of a request that was not admitted is read and forgotten."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -51,30 +55,36 @@ class Guard:
 
     In this order: 403 where the request is not to this server by a name of its own (which stops
     names that were made to point here), or was sent by another page; 401 under ``secret`` without
-    the token; 408 and 413 for bodies that are slow or too large, however they are sent. What fails
-    in ``app`` itself is a 500 and raised again, for the server to report. Refusals are
-    ``{"detail": one line}``. No answer ever allows another page to read it.
+    the token; what ``admit`` refuses; 408 and 413 for bodies that are slow or too large, however
+    they are sent. What fails in ``app`` itself is a 500 and raised again, for the server to report.
+    Refusals are ``{"detail": one line}``. No answer ever allows another page to read it.
 
     Its own names are ``localhost``, ``127.0.0.1``, ``[::1]`` and the number of the address that the
     connection came in at, each with the port that it came in at; and ``hosts``.
 
     Args:
         app: what is guarded.
-        token: what requests under ``secret`` must bring as ``Authorization: Bearer TOKEN``.
+        token: what requests under ``secret`` must bring as ``Authorization: Bearer TOKEN``; None
+            where nothing is wanted, for an address that only this machine reaches.
         hosts: further names by which it may be called, without a port.
-        secret: where the token is wanted: this path and all below it.
+        secret: what only the owner's own page may ask for: these paths and all below them.
         limit: most bytes of a body.
+        limits: the same for single paths.
         patience: seconds that a body may take to arrive.
+        admit: what it gives is entered before a body is read and left when the request is
+            answered; refuses by raising ``HTTPException``, for example where too many wait.
 
     The trap: bodies are read as a whole before ``app`` sees them, ``limit`` bytes per request.
     """
 
     app: App
-    token: str
+    token: str | None
     hosts: Iterable[str] = ()
-    secret: str = "/api"
+    secret: tuple[str, ...] = ("/api",)
     limit: int = BODY_LIMIT
+    limits: Mapping[str, int] = field(default_factory=dict)
     patience: float = PATIENCE
+    admit: Admit = lambda _: nullcontext()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let it through."""
@@ -88,8 +98,31 @@ class Guard:
         try:
             check_host(scope, self.hosts)
             check_origin(scope, api=answer.hidden)
-            if answer.hidden:
+            if answer.hidden and self.token is not None:
                 check_token(scope, self.token)
+            admitted = await self._admitted(scope, receive)
+        except HTTPException as refusal:
+            await answer.refuse(refusal)
+            return
+        with admitted:
+            await self._answer(scope, receive, answer)
+
+    def _is_secret(self, path: str) -> bool:
+        return any(path == one or path.startswith(f"{one}/") for one in self.secret)
+
+    async def _admitted(self, scope: Scope, receive: Receive) -> AbstractContextManager[object]:
+        """What :attr:`admit` gives; who is refused may first say what they have to."""
+        try:
+            return self.admit(scope)
+        except HTTPException:
+            if _only(scope, b"expect") is None:  # who asks before sending is told at once
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LAST_WORDS):
+                        await _forget(receive, READ_ON * self._limit(scope))
+            raise
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        try:
             body = await self._body(scope, receive)
         except HTTPException as refusal:
             await answer.refuse(refusal)
@@ -97,8 +130,8 @@ class Guard:
         if body is not None:
             await self._pass_on(scope, _again(body, receive), answer)
 
-    def _is_secret(self, path: str) -> bool:
-        return path == self.secret or path.startswith(f"{self.secret}/")
+    def _limit(self, scope: Scope) -> int:
+        return self.limits.get(scope["path"], self.limit)
 
     async def _pass_on(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
@@ -111,39 +144,51 @@ class Guard:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """The whole body; None where who sent it left in its middle."""
+        limit = self._limit(scope)
         length = _only(scope, b"content-length")
         declared = "0" if length is None else length
         if not (declared.isascii() and declared.isdigit()):
             raise HTTPException(400, "Content-Length wants a whole number")
-        if len(declared) > 18 or int(declared) > READ_ON * self.limit:
-            raise self._too_large()
+        if len(declared) > 18 or int(declared) > READ_ON * limit:
+            raise _too_large(limit)
         try:
             async with asyncio.timeout(self.patience):
-                return await self._read(receive)
+                return await _read(receive, limit)
         except TimeoutError:
             text = f"the body did not arrive within {self.patience:g} s; send it again"
             raise HTTPException(408, text, {"Connection": "close"}) from None
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        parts: list[bytes] = []
-        size, more = 0, True
-        while more and size <= READ_ON * self.limit:
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
-            part = message.get("body", b"")
-            size, more = size + len(part), message.get("more_body", False)
-            if size > self.limit:
-                parts.clear()
-            else:
-                parts.append(part)
-        if size > self.limit:
-            raise self._too_large()
-        return b"".join(parts)
 
-    def _too_large(self) -> HTTPException:
-        text = f"the body is larger than {self.limit:,} bytes; send less at a time"
-        return HTTPException(413, text, {"Connection": "close"})
+async def _read(receive: Receive, limit: int) -> bytes | None:
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more and size <= READ_ON * limit:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        part = message.get("body", b"")
+        size, more = size + len(part), message.get("more_body", False)
+        if size > limit:
+            parts.clear()
+        else:
+            parts.append(part)
+    if size > limit:
+        raise _too_large(limit)
+    return b"".join(parts)
+
+
+async def _forget(receive: Receive, most: int) -> None:
+    """Read a body and keep nothing of it: who sends it reads the answer, and no broken pipe."""
+    size, more = 0, True
+    while more and size <= most:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+
+
+def _too_large(limit: int) -> HTTPException:
+    text = f"the body is larger than {limit:,} bytes; send less at a time"
+    return HTTPException(413, text, {"Connection": "close"})
 
 
 def check_host(scope: Scope, hosts: Iterable[str] = ()) -> None:

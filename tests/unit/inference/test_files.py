@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import labelmend
 from labelmend.errors import DataError, RunError, StorageError
 from labelmend.files import writers
-from labelmend.inference import files
+from labelmend.inference import working
 from labelmend.inference.files import label_name, predict_files
 from labelmend.inference.predictor import Predictor
 from labelmend.types import DataSet, DataSpec, Sample
@@ -217,7 +217,7 @@ def test_a_disk_that_refuses_stops_at_once(
         asked.append(path)
         raise StorageError("no room; make some")
 
-    monkeypatch.setattr(files, "write_label", full)
+    monkeypatch.setattr(working, "write_label", full)
     with pytest.raises(StorageError, match="no room"):
         predict_files(predictor, [tmp_path / "new"], tmp_path / "out")
     assert len(asked) == 1
@@ -283,4 +283,4 @@ def test_progress_counts_every_file(predictor: Predictor, tmp_path: Path) -> Non
 
 
 def test_labels_are_written_by_the_one_writer() -> None:
-    assert files.write_label is writers.write_label
+    assert working.write_label is writers.write_label

@@ -148,15 +148,15 @@ def test_a_limit_that_cannot_be_held_is_said(predictor: Predictor, tmp_path: Pat
 def test_large_images_are_divided_without_asking(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labelmend.inference import files
+    from labelmend.inference import opening, working
 
     np.save(tmp_path / "a.npy", RNG.integers(0, 256, (75, 31)).astype(np.uint8))
     whole = predict_all(predictor, [tmp_path / "a.npy"], tmp_path / "whole")
-    monkeypatch.setattr(files, "USUAL_MEMORY", 1e-6)
+    monkeypatch.setattr(opening, "USUAL_MEMORY", 1e-6)
     asked = []
-    inner = files.predict_in_strips
+    inner = working.predict_in_strips
     monkeypatch.setattr(
-        files, "predict_in_strips", lambda *a, **k: asked.append(1) or inner(*a, **k)
+        working, "predict_in_strips", lambda *a, **k: asked.append(1) or inner(*a, **k)
     )
     strips = predict_all(predictor, [tmp_path / "a.npy"], tmp_path / "strips")
     assert asked == [1]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
+from fastapi import HTTPException
 
 from labelmend.web.guard import BODY_LIMIT, READ_ON, STRICT, Guard
 
@@ -59,7 +61,8 @@ def ask(
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": [*headers]}
     scope |= {"server": server, "scheme": "http"}
-    asyncio.run(Guard(app, TOKEN, **options)(scope, receive, send))
+    token = options.pop("token", TOKEN)
+    asyncio.run(Guard(app, token, **options)(scope, receive, send))
     start, *rest = sent
     found = {name.decode(): value.decode() for name, value in start["headers"]}
     return Got(start["status"], found, b"".join(message["body"] for message in rest))
@@ -195,6 +198,22 @@ def test_the_kind_of_token_may_be_written_small() -> None:
     assert ask([HOST, (b"authorization", b"bearer " + TOKEN.encode())]).status == 200
 
 
+def test_where_no_token_is_wanted_pages_of_others_are_still_refused() -> None:
+    assert ask([HOST], token=None).status == 200
+    assert ask([(b"host", b"evil.example:8765")], token=None).status == 403
+    assert ask([HOST, (b"origin", b"http://evil.example")], token=None).status == 403
+    assert ask([HOST, (b"sec-fetch-site", b"cross-site")], token=None).status == 403
+    assert ask([HOST], token=None).headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/v1", 401), ("/v1/x", 401), ("/metrics", 401), ("/api/x", 200), ("/v12", 200), ("/", 200)],
+)
+def test_what_is_secret_can_be_said(path: str, status: int) -> None:
+    assert ask([HOST], path=path, secret=("/v1", "/metrics")).status == status
+
+
 # --- bodies ---------------------------------------------------------------------------------------
 
 
@@ -275,6 +294,98 @@ def test_no_body_is_read_for_who_may_not_ask() -> None:
     scope = {"type": "http", "path": "/api", "headers": [HOST], "server": ("127.0.0.1", 8765)}
     asyncio.run(Guard(echo, TOKEN)(scope, never, send))
     assert sent[0]["status"] == 401
+
+
+def test_single_paths_have_limits_of_their_own() -> None:
+    large = [b"x" * 500]
+    for path, status in (("/api/x", 413), ("/api/large", 200), ("/api/large/", 413)):
+        assert ask(parts=large, path=path, limit=100, limits={"/api/large": 500}).status == status
+    assert ask(parts=[b"x" * 501], path="/api/large", limits={"/api/large": 500}).status == 413
+
+
+# --- admission ------------------------------------------------------------------------------------
+
+
+class Door:
+    """Lets in as many as there is room for, and remembers who was inside when."""
+
+    def __init__(self, many: int) -> None:
+        self.many = many
+        self.inside = 0
+        self.seen: list[int] = []
+
+    def __call__(self, _: Any) -> Any:
+        if self.inside >= self.many:
+            raise HTTPException(429, "full", {"Retry-After": "7"})
+        return self._held()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+
+@pytest.mark.parametrize("status", [200, 413, 408, 400])
+def test_a_place_is_held_until_the_answer_and_always_given_back(status: int) -> None:
+    door = Door(1)
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        door.seen.append(door.inside)
+        await echo(scope, receive, send)
+
+    ways: dict[int, dict[str, Any]] = {
+        200: {"parts": [b"x"]},
+        413: {"parts": [b"x" * 11], "limit": 10},
+        408: {"parts": [b"x"] * 9, "wait": 0.02, "patience": 0.05},
+        400: {"headers": [HOST, BEARER, (b"content-length", b"-1")]},
+    }
+    assert ask(app=look, admit=door, **ways[status]).status == status
+    assert (door.inside, door.seen) == (0, [1] if status == 200 else [])
+
+
+def test_a_place_is_given_back_when_the_application_breaks() -> None:
+    door = Door(1)
+
+    async def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ask(app=broken, admit=door)
+    assert door.inside == 0
+
+
+def test_who_is_not_admitted_is_told_why_and_reaches_nothing() -> None:
+    async def never(*_: Any) -> None:
+        raise AssertionError("reached")
+
+    got = ask(app=never, admit=Door(0), parts=[b"x"] * 3)
+    assert (got.status, got.headers["retry-after"], got.detail) == (429, "7", "full")
+    assert ask([HOST], app=never, admit=Door(0)).status == 401  # strangers do not hear even that
+
+
+@pytest.mark.parametrize("expects", [False, True])
+def test_the_body_of_who_is_not_admitted_is_forgotten(expects: bool) -> None:
+    """Who sends it at once can read the answer; who asks before sending need not send."""
+    read = 0
+
+    async def receive() -> Any:
+        nonlocal read
+        read += 1
+        return {"type": "http.request", "body": b"x" * 100, "more_body": True}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [HOST, (b"expect", b"100-continue")] if expects else [HOST]
+    scope = {"type": "http", "path": "/", "headers": headers, "server": ("127.0.0.1", 8765)}
+    asyncio.run(Guard(echo, TOKEN, limit=100, admit=Door(0))(scope, receive, send))
+    assert sent[0]["status"] == 429
+    assert read == (0 if expects else READ_ON + 1)
 
 
 # --- answers --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy as np
 
 from labelmend.inference.export.proof import Proof
 from labelmend.inference.predictor import Predictor
+from labelmend.inference.temperature import FIGURES
 
 _FEW = 10
 _VERSIONS = ("labelmend", "torch", "monai", "numpy", "onnx", "onnxruntime")
@@ -37,6 +38,7 @@ def write_card(
         "Training": _training(predictor),
         "Weights of the weak labels": _weights(predictor),
         "Found on held-out labels": _figures(predictor),
+        "How far its probabilities can be trusted": _trust(predictor, temperature),
         "Limits": _limits(predictor, temperature),
         "Equal to the trained network": [proof.said() + ".", *proof.notes],
         "Versions and hashes": _versions(predictor, model, content),
@@ -185,6 +187,24 @@ def _figure_table(found: Mapping[str, Any], step: int) -> list[str]:
     for name, row in (*found["per_class"].items(), ("mean", found["mean"])):
         lines.append(_row([name, *(_number(row.get(metric)) for metric in metrics)]))
     return [*lines, ""]
+
+
+def _trust(predictor: Predictor, temperature: float | None) -> list[str]:
+    found = predictor.calibration
+    if predictor.spec.task == "regression":
+        return ["It predicts numbers and no probabilities."]
+    if found is None or found.temperature != temperature:
+        return ["That was not measured; labelmend calibrate does."]
+    lines = [
+        f"Judged on {found.where()}:",
+        "",
+        "| | scores | scores / temperature |",
+        "|---|---|---|",
+    ]
+    for name, field in FIGURES.items():
+        pair = [f"{getattr(each, field):.4f}" for each in (found.before, found.after)]
+        lines.append(_row([name, *pair]))
+    return [*lines, *([""] if found.remarks() else []), *_list(found.remarks())]
 
 
 def _limits(predictor: Predictor, temperature: float | None) -> list[str]:

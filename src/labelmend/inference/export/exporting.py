@@ -104,7 +104,8 @@ def export(
         to: ``onnx``, ``torch`` or ``monai``.
         tolerance: the most that a score may differ, relative to ``max(1, |score|)``.
         inputs: how many inputs are compared, at the least.
-        temperature: what scores are divided by before they become probabilities, if anything.
+        temperature: what scores are divided by before they become probabilities; by default that
+            of the predictor's calibration, where it has one.
 
     Raises:
         SettingsError: for an unknown target, a missing package, or a network or preparation that
@@ -117,6 +118,8 @@ def export(
     ``processing.json`` says; a model without its preparation predicts nonsense and no error.
     """
     _check(predictor, out, to, tolerance)
+    if temperature is None and predictor.calibration is not None:
+        temperature = predictor.temperature
     sizes = proof_sizes(predictor)
     processing = describe_processing(
         predictor, _MODELS[to], smallest=sizes[0], temperature=temperature

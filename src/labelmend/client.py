@@ -1,0 +1,399 @@
+"""Ask a prediction computer, which ``labelmend serve`` starts, from another program."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ipaddress
+import json
+import math
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import numpy as np
+
+from labelmend.errors import DataError, LabelmendError, RunError, SettingsError
+from labelmend.files.sources import read_bytes
+from labelmend.files.writers import narrow
+from labelmend.inference.conclusions import Conclusion, Figures, write_conclusions
+from labelmend.inference.inputs import make_folder, plan
+from labelmend.inference.rules import Rule, read_rules
+from labelmend.progress import Silent, Watcher
+from labelmend.runs import write_atomically
+from labelmend.types import DataSet, DataSpec, Sample
+
+AT_ONCE = 4
+"""Files that are on their way at the same time."""
+_LONGEST_PAUSE = 60.0
+_ITS_OWN = (400, 404, 405, 408, 413, 415, 422, 500)
+"""Refusals of one file; others would meet the next one, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A label, and what it means.
+
+    Attributes:
+        label: ``(*space)``, the values that label files have; for regression ``(channels, *space)``
+            as the data set's arrays keep them.
+        spacing: distance between positions per axis, None where nobody knows.
+        conclusions: what ``labelmend predict --conclusions`` finds, as plain values; None where
+            it was not asked for.
+    """
+
+    label: np.ndarray
+    spacing: tuple[float, ...] | None
+    conclusions: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Client:
+    """A prediction computer elsewhere::
+
+        client = Client("http://127.0.0.1:8766")
+        answer = client.predict("scan.png", conclusions=True)
+        print(answer.label.shape, len(answer.conclusions["objects"]))
+
+    A server that is busy is asked again when it says so. Several threads may share a client.
+
+    Args:
+        url: as ``labelmend serve`` printed it, a token after its ``#`` included.
+        token: what the server wants, where it wants one.
+        patience: seconds for which a busy server is asked again.
+        timeout: seconds that one answer may take.
+
+    Raises:
+        SettingsError: for what is no such address.
+
+    The trap: nothing is encrypted unless the address begins with ``https``, behind a proxy.
+    """
+
+    url: str
+    token: str | None = None
+    patience: float = 300.0
+    timeout: float = 180.0
+    _pause: Callable[[float], None] = field(default=time.sleep, repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
+            _ = parts.port
+        except ValueError:
+            good = False
+        if not good or parts.path not in ("", "/"):
+            raise SettingsError(
+                f"{self.url!r} is no address of a server; it looks like http://127.0.0.1:8766"
+            )
+        kind, _, told = parts.fragment.partition("=")
+        if kind == "token" and self.token is None:
+            object.__setattr__(self, "token", told)
+        object.__setattr__(self, "url", f"{parts.scheme}://{parts.netloc}")
+
+    def predict(
+        self,
+        image: str | Path | np.ndarray,
+        *,
+        conclusions: bool = False,
+        smallest: int = 1,
+        flips: bool = False,
+    ) -> Answer:
+        """The label of a file, or of an array ``(channels, *space)`` or ``(*space)``.
+
+        Args:
+            image: is sent as it is; an array as ``.npy``, with its values.
+            conclusions: whether to measure objects.
+            smallest: objects of fewer positions are left out.
+            flips: whether mirror images are predicted too and the mean is taken.
+
+        Raises:
+            DataError: when the image cannot be predicted, in the words of the server.
+            SettingsError: when the server wants another token, or is not called that.
+            RunError: when nobody answers, or the server stays busy.
+        """
+        content, name, axis = self._content(image)
+        asked: dict[str, Any] = {"flips": flips} | axis
+        if not conclusions:
+            body, headers = self.send(content, name, answer="npy", **asked)
+            spacing = headers.get("x-spacing")
+            label = np.load(BytesIO(body), allow_pickle=False)
+            return Answer(label, None if spacing is None else _numbers(spacing.split(",")))
+        asked |= {"conclusions": True, "smallest": smallest}
+        found = _object(self.send(content, name, answer="rle", **asked)[0], "label")
+        step = found["spacing"]
+        label = narrow(_from_runs(found["label"]), self.spec)
+        return Answer(label, None if step is None else _numbers(step), found["conclusions"])
+
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """What predicts there: classes, channels, limits; asked for once.
+
+        Raises:
+            RunError, SettingsError: as :meth:`predict`.
+        """
+        return _object(self._ask(urllib.request.Request(f"{self.url}/v1/model"), "")[0], "dims")
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the data that it was trained on had in common."""
+        told = self.model
+        names = ("task", "ignore", "dims", "channels", "channel_axis", "suffix", "instances")
+        classes = told["classes"]
+        values = tuple(one["value"] for one in classes if one["value"] is not None)
+        spacing = None if told["spacing"] is None else tuple(told["spacing"])
+        about = {name: told[name] for name in names}
+        return DataSpec(
+            classes=tuple(one["name"] for one in classes), values=values, spacing=spacing, **about
+        )
+
+    def send(self, content: bytes, name: str, **query: Any) -> tuple[bytes, dict[str, str]]:
+        """The lower door: the body of the answer to a file's bytes, and its headers in lower case.
+
+        Args:
+            content: a file.
+            name: its name; the suffix says the format.
+            query: as the description at ``/openapi.json`` has it.
+
+        Raises:
+            DataError, RunError, SettingsError: as :meth:`predict`.
+        """
+        texts = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in query.items()}
+        address = f"{self.url}/v1/predict?{urlencode({'name': name, **texts})}"
+        about = {"Content-Type": "application/octet-stream"}
+        return self._ask(urllib.request.Request(address, content, about, method="POST"), name)
+
+    def _ask(self, request: urllib.request.Request, name: str) -> tuple[bytes, dict[str, str]]:
+        """One question, asked again while the server is busy."""
+        if self.token is not None:
+            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
+        end = time.monotonic() + self.patience
+        while True:
+            try:
+                with _opener(self.url).open(request, timeout=self.timeout) as answer:
+                    return answer.read(), {k.lower(): v for k, v in answer.headers.items()}
+            except urllib.error.HTTPError as error:
+                pause = _pause_of(error)
+                if error.code != 429 or time.monotonic() + pause > end:
+                    raise self._refused(error, name) from error
+                error.close()
+                self._pause(pause)
+            except (OSError, http.client.HTTPException) as error:
+                reason = getattr(error, "reason", None) or error or type(error).__name__
+                raise RunError(
+                    f"{self.url}: no answer ({reason}); start labelmend serve RUN there, or "
+                    "correct the address"
+                ) from error
+
+    def _refused(self, error: urllib.error.HTTPError, name: str) -> LabelmendError:
+        """What the server said, as the error that it is."""
+        try:
+            said = str(json.loads(error.read(65536))["detail"])
+        except (ValueError, KeyError, TypeError, OSError):
+            said = f"status {error.code}; is that labelmend serve?"
+        text = " ".join(said.split())
+        if error.code in (401, 403):
+            return SettingsError(f"{self.url}: {text}")
+        if error.code in _ITS_OWN and name:
+            return DataError(text if text.startswith(name) else f"{name}: {text}")
+        return RunError(f"{self.url}: {text}")
+
+    def _content(self, image: str | Path | np.ndarray) -> tuple[bytes, str, dict[str, str]]:
+        if isinstance(image, str | Path):
+            path = Path(image)
+            return read_bytes(path), path.name, {}
+        stream = BytesIO()
+        np.save(stream, np.asarray(image), allow_pickle=False)
+        first = np.ndim(image) == self.model["dims"] + 1
+        return stream.getvalue(), "array.npy", {"channels": "first"} if first else {}
+
+
+# --------------------------------------------------------------------------- files and folders
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is wanted of files.
+
+    Attributes:
+        flips: whether mirror images are predicted too and the mean is taken.
+        conclusions: the folder of tables of objects and files; None: no tables.
+        smallest: objects of fewer positions are left out of them.
+        rules: a table of a user's own, judged for every file.
+        parquet: whether the tables are also written as Parquet.
+    """
+
+    flips: bool = False
+    conclusions: Path | None = None
+    smallest: int = 1
+    rules: Path | None = None
+    parquet: bool = False
+
+
+@dataclass(slots=True)
+class Got:
+    """What came of files: as :class:`labelmend.inference.way.Outcome`."""
+
+    written: list[Path] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    conclusions: list[Conclusion] = field(default_factory=list)
+    rules: tuple[Rule, ...] = ()
+    unjudged: list[str] = field(default_factory=list)
+
+
+def predict_files(
+    client: Client,
+    inputs: Sequence[Path],
+    out: Path,
+    wish: Wish | None = None,
+    *,
+    watcher: Watcher | None = None,
+) -> Got:
+    """The files that ``labelmend predict`` writes, of the same names, predicted elsewhere.
+
+    Raises:
+        DataError, SettingsError: before anything is sent, as :func:`labelmend.predict_files`.
+        RunError: when the server is gone, or the disk refuses.
+
+    The trap: files of the data set are not known here; only inputs are safe from being replaced.
+    """
+    wish, watcher, spec = wish or Wish(), watcher or Silent(), client.spec
+    figures = Figures(spec)
+    rules = () if wish.rules is None else read_rules(wish.rules, figures.names)
+    planned = plan(inputs, out, _data(client, spec))
+    make_folder(out)
+    got = Got(rules=rules)
+    watcher.start(len(planned), 0)
+
+    def one(target: Path) -> Conclusion | LabelmendError | None:
+        return _one_file(client, wish, planned[target], target, out)
+
+    try:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            for number, (target, made) in enumerate(
+                zip(planned, threads.map(one, planned), strict=True), 1
+            ):
+                _note(got, target, made)
+                watcher.step(number, {})
+    finally:
+        watcher.finish()
+    if wish.conclusions is not None:
+        got.conclusions = [_judged(each, got, figures) for each in got.conclusions]
+        write_conclusions(wish.conclusions, got.conclusions, spec, parquet=wish.parquet)
+    return got
+
+
+def _one_file(
+    client: Client, wish: Wish, source: Path, target: Path, out: Path
+) -> Conclusion | LabelmendError | None:
+    """Write one label; its conclusions, or why there is none."""
+    try:
+        content = read_bytes(source)
+        if wish.conclusions is None:
+            label, drawn = client.send(content, source.name, flips=wish.flips)[0], None
+        else:
+            asked = {"answer": "json", "conclusions": True, "smallest": wish.smallest}
+            found = _object(
+                client.send(content, source.name, flips=wish.flips, **asked)[0], "label"
+            )
+            label = base64.b64decode(found["label"]["base64"])
+            drawn = Conclusion.from_json(
+                {k: v for k, v in found["conclusions"].items() if k != "classes"}
+            )
+            name = target.relative_to(out).as_posix()
+            drawn = replace(drawn, file=str(source), label=name)
+    except DataError as error:
+        text = str(error).removeprefix(f"{source.name}: ")
+        return error if str(source) in str(error) else DataError(f"{source}: {text}")
+    make_folder(target.parent)
+    write_atomically(target, label)
+    return drawn
+
+
+def _note(got: Got, target: Path, made: Conclusion | LabelmendError | None) -> None:
+    if isinstance(made, LabelmendError):
+        got.failed.append(str(made))
+        return
+    got.written.append(target)
+    got.conclusions += [] if made is None else [made]
+
+
+def _judged(conclusion: Conclusion, got: Got, figures: Figures) -> Conclusion:
+    for rule in got.rules:
+        try:
+            conclusion = figures.judge(conclusion, rule)
+        except DataError as error:
+            got.unjudged.append(str(error))
+    return conclusion
+
+
+def _data(client: Client, spec: DataSpec) -> DataSet:
+    """A data set like the one that lies elsewhere, as far as names of labels go by it."""
+    samples = tuple(
+        Sample(f"image{suffix}", f"label{suffix}", "strong", "train", "")
+        for suffix in client.model["image_suffixes"]
+    )
+    return DataSet(os.devnull, spec, samples)
+
+
+# ------------------------------------------------------------------------------------ below
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Goes nowhere else: images are sent to where they were meant to go."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """What opens addresses; this machine itself is never asked through a proxy."""
+    host = urlsplit(url).hostname or ""
+    try:
+        near = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        near = False
+    proxies = [urllib.request.ProxyHandler({})] if near else []
+    return urllib.request.build_opener(_Stay(), *proxies)
+
+
+def _object(body: bytes, wanted: str) -> dict[str, Any]:
+    """An answer in JSON; refused where it is of some other server."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or wanted not in found:
+        raise RunError("this is no answer of labelmend serve; correct the address")
+    return found
+
+
+def _pause_of(error: urllib.error.HTTPError) -> float:
+    """Seconds after which to come again."""
+    try:
+        told = float(error.headers.get("Retry-After", "1"))
+    except ValueError:
+        told = 1.0
+    return min(_LONGEST_PAUSE, max(0.1, told if math.isfinite(told) else 1.0))
+
+
+def _from_runs(label: dict[str, Any]) -> np.ndarray:
+    """The label that runs of positions stand for."""
+    flat = np.full(math.prod(label["size"]), label["background"], np.int64)
+    for one in label["classes"]:
+        inside = np.arange(len(one["counts"])) % 2 == 1
+        flat[np.repeat(inside, one["counts"])] = one["value"]
+    return flat.reshape(label["size"], order="F")
+
+
+def _numbers(given: Sequence[Any]) -> tuple[float, ...]:
+    return tuple(float(one) for one in given)
