@@ -1,4 +1,4 @@
-"""The prediction computer as a process: from the command line to its end, and by its description."""
+"""The prediction computer as a process: from the command line to its end, as described."""
 
 from __future__ import annotations
 
@@ -200,9 +200,12 @@ def test_a_second_signal_ends_it_at_once(trained: Trained) -> None:
         httpx.post(
             f"{one.url}/v1/predict?name=a.png", content=image_of(run).read_bytes(), timeout=0.5
         )
-    waiting = threading.Thread(
-        target=lambda: pytest.raises(httpx.HTTPError, one.post, image_of(run))
-    )
+
+    def ask() -> None:
+        with pytest.raises(httpx.HTTPError):
+            one.post(image_of(run))
+
+    waiting = threading.Thread(target=ask)
     waiting.start()
     time.sleep(0.3)
     assert one.end(signal.SIGTERM, signal.SIGINT)[0] == 130

@@ -1,4 +1,4 @@
-"""A process that serves predictions of runs that nobody trained: ``made_serve.py FOLDER KIND:PORT``.
+"""A process that serves predictions of untrained runs: ``made_serve.py FOLDER KIND:PORT``.
 
 Started by the tests of the page; started by hand, it is a page to try.
 """
