@@ -75,8 +75,19 @@ def test_the_other_ending_sees_strong_labels_alone(data, tmp_path, twice, monkey
     assert not same(main_of(run), main_of(plain))
 
 
+class Hearing(Silent):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.heard.append(text)
+
+
 def test_the_choice_is_made_by_held_out_labels_and_told(data, tmp_path, twice) -> None:
-    run = fit(data, tmp_path / "run", steps=STEPS, **twice)
+    watcher = Hearing()
+    run = fit(data, tmp_path / "run", steps=STEPS, watcher=watcher, **twice)
+    assert any("9 steps and 3 for a second ending on cpu" in text for text in watcher.heard)
+    assert watcher.heard[-1].startswith("ending on strong labels alone is")
     (told,) = run.metrics("ending")
     held_out = {record["step"]: record["dice"] for record in run.metrics("val")}
     assert told["as_is"] == held_out[STEPS]

@@ -52,9 +52,14 @@ class Ending:
         """Whether a step, counted from 0, is of the second of two endings."""
         return self.fork is not None and step >= self.strong_from
 
+    @property
+    def more(self) -> int:
+        """Steps that a second ending takes beside those of the training."""
+        return 0 if self.fork is None else self.strong_from - self.fork
+
     def total(self, steps: int) -> int:
         """All steps of a training whose networks take so many."""
-        return steps if self.fork is None else steps + self.strong_from - self.fork
+        return steps + self.more
 
 
 @dataclass(slots=True, eq=False)

@@ -136,7 +136,9 @@ def _summary(
     patch = " × ".join(str(n) for n in run.facts["patch"])
     size = sum(parameter.numel() for parameter in networks["main"].parameters())
     two = "two networks " if len(networks) > 1 else "network "
-    steps = f"{'at most ' * (timetable.patience is not None)}{timetable.steps:,} steps"
+    more = 0 if timetable.ending is None else timetable.ending.more
+    steps = f"{'at most ' * (timetable.patience is not None)}{timetable.steps - more:,} steps"
+    steps += f" and {more:,} for a second ending" * (more > 0)
     return (
         f"training on {len(plan.strong)} strong and {len(plan.weak)} weak labels{by}, "
         f"{held_out} held out; patch {patch}; {two}{run.settings.network.name}, "
