@@ -44,6 +44,7 @@ def confident_learning(job: Job) -> Run:
     from cleanlab.filter import find_label_issues
 
     from labelmend.inference.predictor import load
+    from labelmend.types import Raster
 
     predictor = load(job.fit(preset="strong_only", name="first"))
     labels, probabilities = [], []
@@ -52,7 +53,8 @@ def confident_learning(job: Job) -> Run:
         image = np.load(job.data / row["image"], allow_pickle=False)
         label = np.load(job.data / row["label"], allow_pickle=False)
         labels.append(label)
-        probabilities.append(predictor.probabilities(image).reshape(-1, label.size).T)
+        scores = predictor.scores(Raster(image[None].astype(np.float32)))
+        probabilities.append(predictor.probabilities(scores).reshape(-1, label.size).T)
     flat = np.concatenate([label.ravel() for label in labels]).astype(int)
     known = flat != IGNORE
     flagged = np.zeros(len(flat), bool)
