@@ -9,6 +9,7 @@ import torch
 
 from labelmend.progress import Silent
 from labelmend.report.gather import gather
+from labelmend.report.page import write_report
 from labelmend.report.story import Endings
 from labelmend.runs import Run
 from labelmend.training import endings
@@ -107,6 +108,8 @@ def test_the_report_tells_of_the_ending_that_was_kept(
     assert list(course.loss.steps) == steps
     assert course.held.last == (course.endings.as_is if kept == "as_is" else course.endings.strong)
     assert course.steps == course.planned == ALL
+    page = write_report(run.path).read_text()
+    assert f"last validation during training, step {course.held.steps[-1]}" in page
 
 
 def test_the_second_ending_begins_at_the_full_rate(data, tmp_path, twice) -> None:

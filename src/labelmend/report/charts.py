@@ -25,9 +25,9 @@ def draw_losses(course: Course, first_weighing: int | None) -> Html:
             curves = [("all", course.loss, STRONG)]
         for name, curve, colour in curves:
             if len(curve):
-                top.plot(*_envelope(curve), color=colour, alpha=0.22, linewidth=0.9)
-                steps, smooth = smoothed(curve)
-                top.plot(steps, smooth, color=colour, linewidth=2.2, label=name)
+                light, dark = broken(course, *_envelope(curve)), broken(course, *smoothed(curve))
+                top.plot(*light, color=colour, alpha=0.22, linewidth=0.9)
+                top.plot(*dark, color=colour, linewidth=2.2, label=name)
         top.set_title("loss per label, by quality" if len(curves) > 1 else "loss per label")
         top.legend(
             frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, borderaxespad=0
@@ -35,7 +35,7 @@ def draw_losses(course: Course, first_weighing: int | None) -> Html:
         top.set_ylim(bottom=min(0.0, top.get_ylim()[0]))
         if first_weighing is not None:
             mark(top, first_weighing, "weights are learned from here")
-        bottom.plot(*_envelope(course.rate), color=MUTED, linewidth=1.4)
+        bottom.plot(*broken(course, *_envelope(course.rate)), color=MUTED, linewidth=1.4)
         largest = max(course.rate.values, default=0.0) or 1.0
         bottom.set_ylim(0, 1.1 * largest)
         bottom.set_yticks([0, largest], ["0", f"{largest:.2g}"])
@@ -50,7 +50,8 @@ def draw_held_out(course: Course) -> Html:
         figure = Figure(figsize=(5.8, 3.8), layout="constrained")
         axes = figure.subplots()
         held = course.held
-        axes.plot(held.steps, held.values, "o-", color=HELD, linewidth=2.2, markersize=4.5)
+        line = broken(course, np.asarray(held.steps), np.asarray(held.values))
+        axes.plot(*line, "o-", color=HELD, linewidth=2.2, markersize=4.5)
         step, value = held.best
         axes.plot([step], [value], "o", markersize=12, markerfacecolor="none", color=HELD)
         axes.annotate(
@@ -113,6 +114,23 @@ def smoothed(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
         slope = ((x - x.mean()) * (y - y.mean())).sum() / spread if spread else 0.0
         fitted.append(y.mean() - slope * x.mean())
     return steps[keep], np.array(fitted)
+
+
+def broken(course: Course, steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A line with a gap where the steps of an ending lie that was not kept.
+
+    >>> from labelmend.report.story import Endings
+    >>> course = Course(8, 5, None, "dice", endings=Endings(2, 3, 0.1, 0.2, "strong"))
+    >>> broken(course, np.array([1, 2, 6, 7]), np.array([4.0, 3.0, 2.0, 1.0]))[1].tolist()
+    [4.0, 3.0, nan, 2.0, 1.0]
+    """
+    tried = course.endings
+    if tried is None or tried.kept != "strong":
+        return steps, values
+    place = int(np.searchsorted(steps, tried.fork, side="right"))
+    if not 0 < place < len(steps):
+        return steps, values
+    return np.insert(steps, place, tried.fork), np.insert(values.astype(float), place, np.nan)
 
 
 def _envelope(curve: Curve, bins: int = 300) -> tuple[np.ndarray, np.ndarray]:

@@ -158,7 +158,7 @@ def _course(run: Run) -> Course:
     if planned is not None and "ending" in run.facts:
         planned = Ending(**run.facts["ending"]).total(planned)
     times = [record["seconds"] for record in train if "seconds" in record]
-    kept = _kept_part(run)
+    kept = kept_part(run)
     told = [record for record in train if kept(record["step"])]
     return Course(
         steps=max((record["step"] for record in train), default=0),
@@ -175,7 +175,7 @@ def _course(run: Run) -> Course:
     )
 
 
-def _kept_part(run: Run) -> Callable[[int], bool]:
+def kept_part(run: Run) -> Callable[[int], bool]:
     """Whether the network as it is took a step: of two endings, one is not its own."""
     planned, chosen = run.facts.get("ending"), _endings(run)
     if planned is None or planned["fork"] is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labelmend.report import charts
-from labelmend.report.gather import Records
+from labelmend.report.gather import Records, kept_part
 from labelmend.report.markup import Child, Html, element, join, table
 from labelmend.report.phrases import Sentence, count, duration, figure, metric_name
 from labelmend.report.story import Course, Judgement, Story
@@ -152,7 +152,8 @@ def make_evaluation(run: Run, judgements: Iterable[Judgement]) -> Html:
     """Figures on strong labels, by class; the last validation where nothing was evaluated."""
     tables = [part for one in judgements for part in _judgement(one)]
     if not tables:
-        last = run.metrics("val")[-1:]
+        kept = kept_part(run)
+        last = [record for record in run.metrics("val") if kept(record["step"])][-1:]
         tables = [_validation(record) for record in last]
         tables.append(say("Not evaluated per class yet: labelmend evaluate RUN does that."))
     return section("evaluation", "Evaluation", *tables)
