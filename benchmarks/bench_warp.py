@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,11 +31,12 @@ from scipy.ndimage import zoom
 
 import displacements
 import planted
+import real_parts
 import stain
 from displacements import INNER, MARGIN
+from real_parts import DATA, Part
 
 RESULTS = Path(__file__).parent / "results" / "warp.json"
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 TEST, STRONG, WEAK, STEPS = 40, 6, 120, 500
 SIDE = planted.SIDE + 2 * MARGIN
 LARGER = 2.5
@@ -52,30 +53,9 @@ FIGURES = {"dice": "Dice", "psnr": "PSNR", "ssim": "SSIM", "sharpness": "sharpne
 METERS = ("moved", "unclear", "bent", "bent_by", "removed", "removed_strong")
 
 
-class Part(NamedTuple):
-    """Of an image what is trained on, and its true label with the margin around."""
-
-    image: np.ndarray
-    truth: np.ndarray
-
-
 def nuclei(rng: np.random.Generator) -> list[Part]:
     """One crop of each micrograph, 2 to 40 % nuclei."""
-    from PIL import Image
-
-    folder, parts = DATA / "dsb2018", list[Part]()
-    for path in rng.permutation(sorted(folder.glob("images/*.png"))):
-        image = np.asarray(Image.open(path).convert("L"), float)
-        mask = np.asarray(Image.open(folder / "labels" / path.name)) > 0
-        for _ in range(20):
-            row, column = (rng.integers(0, n - SIDE + 1) for n in image.shape)
-            part = (slice(row, row + SIDE), slice(column, column + SIDE))
-            if 0.02 <= mask[part][INNER].mean() <= 0.4:
-                parts.append(Part(image[part][INNER], mask[part].astype(np.uint8)))
-                break
-        if len(parts) == TEST + STRONG + WEAK:
-            break
-    return parts
+    return real_parts.nuclei(rng, TEST + STRONG + WEAK)
 
 
 def hippocampus(rng: np.random.Generator) -> list[Part]:
@@ -93,7 +73,7 @@ def hippocampus(rng: np.random.Generator) -> list[Part]:
         truth = np.pad(shares.argmax(0).astype(np.uint8), SIDE)
         middle = np.argwhere(truth).mean(0) + rng.integers(-8, 9, 2)
         part = tuple(slice(m - SIDE // 2, m + SIDE // 2) for m in middle.round().astype(int))
-        parts.append(Part(image[part][INNER], truth[part]))
+        parts.append(Part(path.name, image[part][INNER], truth[part]))
         if len(parts) == TEST + STRONG + WEAK:
             break
     return parts
