@@ -38,6 +38,7 @@ TRAINING: dict[str, Any] = {
     "dual": {"use": True},
     "mixing": {"use": True},
     "network": {"width": 8, "depth": 3},
+    "batch": {"ending": "as_is"},
 }
 SETS: dict[str, dict[str, Any]] = {
     "cells": {"steps": 300, "input": {"patch": (128, 128)}},
