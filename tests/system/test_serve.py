@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 import schemathesis
 import torch
-from schemathesis.checks import CHECKS
+from hypothesis import HealthCheck, settings
+from hypothesis import given as for_all
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from labelmend import cli
 from labelmend.serve.network import Network
@@ -217,7 +221,7 @@ def test_a_second_signal_ends_it_at_once(trained: Trained) -> None:
 
 def test_it_does_what_its_description_says(served: Served) -> None:
     """A few of the requests that the description allows, and some that it does not."""
-    assert check_by_description(served.url, 25) >= 50
+    assert check_by_description(served.url, 10) >= 50
 
 
 @pytest.mark.soak
@@ -226,30 +230,35 @@ def test_it_does_what_its_description_says_for_long(served: Served) -> None:
 
 
 def check_by_description(url: str, examples: int) -> int:
-    """How many requests schemathesis made; every answer passed every check."""
-    import hypothesis
+    """How many requests schemathesis made; every answer passed every check but one.
 
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    # The body is any bytes by its description, and only some of them are an image.
-    left_out = {"positive_data_acceptance"}
-    checks = [check for check in CHECKS.get_all() if check.__name__ not in left_out]
+    The body is any bytes by its description, and only some of them are an image; so what the
+    description allows may be refused. Everything else holds: statuses, types and schemas of
+    answers as described, methods that are not there, and what is not allowed is refused.
+    """
     made = 0
-    for operation in schema.get_all_operations():
-        strategy = operation.ok().as_strategy()
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        for mode in GenerationMode:
+            try:
+                strategy = operation.as_strategy(generation_mode=mode)
 
-        @hypothesis.settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-        )
-        @hypothesis.given(case=strategy)
-        def ask(case: Any) -> None:
-            nonlocal made
-            made += 1
-            case.call_and_validate(checks=checks, headers={}, timeout=WAIT)
+                @settings(
+                    max_examples=examples,
+                    deadline=None,
+                    database=None,
+                    suppress_health_check=list(HealthCheck),
+                )
+                @for_all(case=strategy)
+                def ask(case: Any) -> None:
+                    nonlocal made
+                    case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=WAIT)
+                    made += 1
 
-        ask()
+                ask()
+            except hypothesis.errors.Unsatisfiable:  # nothing can be wrong with it
+                assert mode is GenerationMode.NEGATIVE
     return made
 
 

@@ -114,7 +114,7 @@ def name_of(given: str | None, headers: Mapping[str, str]) -> str:
         HTTPException: 415 where none of them says the format.
 
     >>> name_of("../a/Scan.PNG", {}), name_of(None, {"content-type": "audio/wav"})
-    ('Scan.PNG', 'image.wav')
+    ('Scan.png', 'image.wav')
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind.startswith("multipart/"):

@@ -67,11 +67,10 @@ def closing() -> HTTPException:
 class Room:
     """Bytes of memory that are shared; who does not fit waits for others to leave.
 
-    >>> async def use(room):
-    ...     async with room.of(3):
-    ...         return room.taken
-    >>> asyncio.run(use(Room(4)))
-    3
+    Used as ``async with room.of(size):``, in one event loop.
+
+    >>> Room(2**30).taken
+    0
     """
 
     def __init__(self, size: int) -> None:

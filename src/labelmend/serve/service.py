@@ -68,10 +68,9 @@ class _Ticket:
 
     scores: Future[np.ndarray] | None = field(default=None)
 
-    @property
-    def stage(self) -> str:
-        begun = self.scores is not None and (self.scores.running() or self.scores.done())
-        return "running" if begun else "waiting"
+    def withdraw(self) -> bool:
+        """Whether the network never sees it: a future decides once for all threads."""
+        return self.scores is None or self.scores.cancel()
 
 
 class Service:
@@ -137,7 +136,8 @@ class Service:
             if work in done and not work.cancelled():  # cancelled: the worker has ended
                 return work.result()
             if left in done:
-                self.counts.gone(ticket.stage)
+                work.cancel()  # nothing is handed on from here
+                self.counts.gone("waiting" if ticket.withdraw() else "running")
                 return None
             raise closing() if done else self._late()
         finally:

@@ -151,7 +151,7 @@ def find_browser() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, nobody else in the process can use asyncio.run
 def browser() -> Iterator[object]:
     """One Chromium without a window."""
     path = find_browser()

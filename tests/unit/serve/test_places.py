@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 from fastapi import HTTPException
@@ -11,6 +14,13 @@ from labelmend.serve.counts import Counts
 from labelmend.serve.places import LONGEST_PAUSE, PREDICT, Places, Room
 
 POST = {"path": PREDICT, "method": "POST"}
+T = TypeVar("T")
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result; in a thread of its own, for a browser's loop may be going on in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 def test_there_are_as_many_places_as_were_said() -> None:
@@ -82,7 +92,7 @@ def test_room_is_never_overdrawn_and_all_get_some() -> None:
         assert sorted(done) == sorted(sizes)
         return done
 
-    assert len(asyncio.run(all_of_them())) == 40
+    assert len(run(all_of_them())) == 40
     assert most <= 10
 
 
@@ -99,7 +109,7 @@ def test_one_that_is_larger_than_all_room_waits_for_it_to_be_empty() -> None:
         await asyncio.gather(use(3, "small"), use(99, "large"))
         return order
 
-    assert asyncio.run(both()) == ["small", "small", "large", "large"]
+    assert run(both()) == ["small", "small", "large", "large"]
 
 
 def test_who_gives_up_waiting_takes_no_room() -> None:
@@ -113,4 +123,4 @@ def test_who_gives_up_waiting_takes_no_room() -> None:
         async with room.of(10):
             return room.taken
 
-    assert asyncio.run(one()) == 10
+    assert run(one()) == 10

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from fastapi import HTTPException
@@ -16,6 +17,13 @@ from labelmend.web.guard import BODY_LIMIT, READ_ON, STRICT, Guard
 TOKEN = "t" * 20
 HOST = (b"host", b"127.0.0.1:8765")
 BEARER = (b"authorization", b"Bearer " + TOKEN.encode())
+T = TypeVar("T")
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result; in a thread of its own, for a browser's loop may be going on in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 class Got(NamedTuple):
@@ -62,7 +70,7 @@ def ask(
     scope = {"type": "http", "method": "POST", "path": path, "headers": [*headers]}
     scope |= {"server": server, "scheme": "http"}
     token = options.pop("token", TOKEN)
-    asyncio.run(Guard(app, token, **options)(scope, receive, send))
+    run(Guard(app, token, **options)(scope, receive, send))
     start, *rest = sent
     found = {name.decode(): value.decode() for name, value in start["headers"]}
     return Got(start["status"], found, b"".join(message["body"] for message in rest))
@@ -253,7 +261,7 @@ def test_a_body_without_end_is_not_read_to_its_end() -> None:
         sent.append(message)
 
     scope = {"type": "http", "path": "/", "headers": [HOST], "server": ("127.0.0.1", 8765)}
-    asyncio.run(Guard(echo, TOKEN, limit=100)(scope, receive, send))
+    run(Guard(echo, TOKEN, limit=100)(scope, receive, send))
     assert sent[0]["status"] == 413
     assert many == READ_ON + 1
     declared = (b"content-length", b"%d" % (READ_ON * 100 + 1))
@@ -279,7 +287,7 @@ def test_who_leaves_in_the_middle_gets_no_answer() -> None:
         raise AssertionError(message)
 
     scope = {"type": "http", "path": "/", "headers": [HOST], "server": ("127.0.0.1", 8765)}
-    asyncio.run(Guard(echo, TOKEN)(scope, receive, send))
+    run(Guard(echo, TOKEN)(scope, receive, send))
 
 
 def test_no_body_is_read_for_who_may_not_ask() -> None:
@@ -292,7 +300,7 @@ def test_no_body_is_read_for_who_may_not_ask() -> None:
         sent.append(message)
 
     scope = {"type": "http", "path": "/api", "headers": [HOST], "server": ("127.0.0.1", 8765)}
-    asyncio.run(Guard(echo, TOKEN)(scope, never, send))
+    run(Guard(echo, TOKEN)(scope, never, send))
     assert sent[0]["status"] == 401
 
 
@@ -383,7 +391,7 @@ def test_the_body_of_who_is_not_admitted_is_forgotten(expects: bool) -> None:
 
     headers = [HOST, (b"expect", b"100-continue")] if expects else [HOST]
     scope = {"type": "http", "path": "/", "headers": headers, "server": ("127.0.0.1", 8765)}
-    asyncio.run(Guard(echo, TOKEN, limit=100, admit=Door(0))(scope, receive, send))
+    run(Guard(echo, TOKEN, limit=100, admit=Door(0))(scope, receive, send))
     assert sent[0]["status"] == 429
     assert read == (0 if expects else READ_ON + 1)
 
@@ -420,7 +428,7 @@ def test_a_failure_behind_it_is_one_line_and_is_not_hidden() -> None:
 
     scope = {"type": "http", "path": "/", "headers": [HOST], "server": ("127.0.0.1", 8765)}
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(Guard(broken, TOKEN)(scope, receive, send))
+        run(Guard(broken, TOKEN)(scope, receive, send))
     assert sent[0]["status"] == 500
     assert b"secret" not in sent[1]["body"]
     assert json.loads(sent[1]["body"])["detail"].endswith("ZeroDivisionError")
@@ -432,7 +440,7 @@ def test_a_websocket_is_closed() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Guard(echo, TOKEN)({"type": "websocket", "path": "/"}, None, send))  # type: ignore
+    run(Guard(echo, TOKEN)({"type": "websocket", "path": "/"}, None, send))  # type: ignore
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
@@ -442,5 +450,5 @@ def test_start_and_end_of_the_server_reach_the_application() -> None:
     async def app(scope: Any, *_: Any) -> None:
         reached.append(scope["type"])
 
-    asyncio.run(Guard(app, TOKEN)({"type": "lifespan"}, None, None))  # type: ignore
+    run(Guard(app, TOKEN)({"type": "lifespan"}, None, None))  # type: ignore
     assert reached == ["lifespan"]

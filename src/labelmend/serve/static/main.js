@@ -85,7 +85,7 @@ class Page {
       this.tell(item, "done", words);
     } catch (error) {
       item.error = error.message;
-      this.tell(item, "failed", error.message);
+      this.tell(item, "failed", error.message.replace(`${item.file.name}: `, ""));
     }
     if (this.chosen === item) this.show(item);
   }

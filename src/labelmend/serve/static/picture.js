@@ -98,14 +98,13 @@ export class Picture {
   async load(axis, index) {
     const both = ["image", "label"].map((which) => this.server.slice(this.answer.look, which, axis, index));
     const [image, label] = await Promise.all(both);
-    for (const canvas of [this.image, this.label, this.marks]) {
+    for (const canvas of [this.image, this.label]) {
       canvas.width = image.width;
       canvas.height = image.height;
     }
     this.image.getContext("2d").drawImage(image, 0, 0);
     this.values = valuesOf(label);
     this.paint();
-    this.mark(this.row);
     this.fit();
     this.stage.dataset.shown = `${axis} ${index}`;
   }
@@ -135,6 +134,9 @@ export class Picture {
       canvas.style.width = `${across * scale}px`;
       canvas.style.height = `${down * scale}px`;
     }
+    this.marks.width = Math.round(across * scale * devicePixelRatio);
+    this.marks.height = Math.round(down * scale * devicePixelRatio);
+    this.mark(this.row);
   }
 
   /** A box around an object, where it lies in what is shown. */
@@ -147,9 +149,14 @@ export class Picture {
     if (this.volume && (this.index < row[`begin_${this.axis}`] || this.index >= row[`end_${this.axis}`])) return;
     const [top, left] = axes.map((axis) => row[`begin_${axis}`]);
     const [bottom, right] = axes.map((axis) => row[`end_${axis}`]);
-    context.strokeStyle = "#fff";
-    context.lineWidth = Math.max(1, this.marks.width / 400);
-    context.strokeRect(left - 0.5, top - 0.5, right - left + 1, bottom - top + 1);
+    const across = this.marks.width / this.image.width;
+    const down = this.marks.height / this.image.height;
+    for (const [colour, width] of [["#000a", 4], ["#fff", 2]]) {
+      const gap = 2 * devicePixelRatio;
+      context.strokeStyle = colour;
+      context.lineWidth = width * devicePixelRatio;
+      context.strokeRect(left * across - gap, top * down - gap, (right - left) * across + 2 * gap, (bottom - top) * down + 2 * gap);
+    }
   }
 
   /** Goes to where an object is. */

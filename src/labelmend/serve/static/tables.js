@@ -21,9 +21,10 @@ function head(names) {
   return make("thead", {}, make("tr", {}, ...cells));
 }
 
-/** Columns in which anything is known. */
+/** Columns in which anything is known; sizes in positions only where no others are. */
 function known(rows, names) {
-  return names.filter((name) => rows.some((row) => row[name] !== null && row[name] !== undefined));
+  const found = names.filter((name) => rows.some((row) => row[name] !== null && row[name] !== undefined));
+  return found.filter((name) => !SIZES.includes(name) || !found.some((other) => other.startsWith(`${name}_`)));
 }
 
 /** Per class: how many objects, which share of all, how large, how many per area. */
