@@ -50,25 +50,38 @@ def tables(runs: Runs, scenes: Mapping[str, Scene], methods: Mapping[str, Method
 
 
 def summary(runs: Runs, scenes: Mapping[str, Scene]) -> str:
-    """Mean Dice by scene and method, and what ours is beside strong labels alone."""
-    head = [
-        "data, what is wrong with its weak labels",
-        *SUMMARY,
-        "ours beside strong only",
-        "of the gap",
-    ]
+    """Mean Dice by scene and method, and what ours is beside strong labels alone.
+
+    A row is over the seeds that all its methods have, so that what stands side by side is of the
+    same splits; it says how many these are.
+    """
+    head = ["data, what is wrong with its weak labels", "seeds", *SUMMARY]
+    head += ["ours beside strong only", "of the gap"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in scenes:
-        values = {method: dice_of(runs, name, method) for method in SUMMARY}
-        if not values[BELOW]:
+        values = shared(runs, name, SUMMARY)
+        if BELOW not in values:
             continue
         cells = [
-            f"{statistics.fmean(v.values()):.3f}" if (v := values[m]) else "–" for m in SUMMARY
+            f"{statistics.fmean(values[m].values()):.3f}" if m in values else "–" for m in SUMMARY
         ]
-        beside = _beside(values[OURS], values[BELOW])
-        gap = _share(values[OURS], values[BELOW], values[CEILING])
-        lines.append(f"| {name} | {' | '.join([*cells, beside, gap])} |")
+        beside, gap = "–", "–"
+        if OURS in values and CEILING in values:
+            beside = _beside(values[OURS], values[BELOW])
+            gap = _share(values[OURS], values[BELOW], values[CEILING])
+        row = [name, str(len(values[BELOW])), *cells, beside, gap]
+        lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
+
+
+def shared(runs: Runs, scene: str, methods: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Dice by method and seed, of the seeds that all methods have which were run at all."""
+    values = {method: dice_of(runs, scene, method) for method in methods}
+    values = {method: found for method, found in values.items() if found}
+    seeds = set.intersection(*(set(found) for found in values.values())) if values else set()
+    if not seeds:
+        return {}
+    return {m: {seed: found[seed] for seed in sorted(seeds)} for m, found in values.items()}
 
 
 def _scene(runs: Runs, name: str, methods: Mapping[str, Method]) -> list[str]:
@@ -172,12 +185,14 @@ def draw(runs: Runs, scenes: Mapping[str, Scene], file: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    shown = [n for n in scenes if dice_of(runs, n, BELOW) and dice_of(runs, n, OURS)][::-1]
-    figure, axes = plt.subplots(figsize=(8, 0.42 * len(shown) + 1.4), layout="constrained")
-    for row, name in enumerate(shown):
-        below = dice_of(runs, name, BELOW)
+    wanted = (BELOW, *COLOURS)
+    shown = {n: v for n in scenes if BELOW in (v := shared(runs, n, wanted)) and OURS in v}
+    names = list(shown)[::-1]
+    figure, axes = plt.subplots(figsize=(8, 0.42 * len(names) + 1.4), layout="constrained")
+    for row, name in enumerate(names):
+        below = shown[name][BELOW]
         for place, (called, colour) in enumerate(COLOURS.items()):
-            values = dice_of(runs, name, called)
+            values = shown[name].get(called, {})
             apart = [values[seed] - below[seed] for seed in values if seed in below]
             if not apart:
                 continue
@@ -185,12 +200,16 @@ def draw(runs: Runs, scenes: Mapping[str, Scene], file: Path) -> None:
             axes.plot([min(apart), max(apart)], [height] * 2, color=colour, linewidth=1.2)
             axes.plot(
                 statistics.fmean(apart), height, "o", color=colour, markersize=5,
-                label=called if row == len(shown) - 1 else None,
+                label=called if row == len(names) - 1 else None,
             )  # fmt: skip
     axes.axvline(0, color="#444444", linewidth=0.8)
-    axes.set_yticks(range(len(shown)), shown)
+    axes.set_yticks(range(len(names)), [f"{n}\n({_seeds(len(shown[n][BELOW]))})" for n in names])
     axes.set_xlabel("Dice beside strong labels alone (line: least to most of the seeds)")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, frameon=False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     figure.savefig(file, dpi=110)
     plt.close(figure)
+
+
+def _seeds(many: int) -> str:
+    return f"{many} seed{'s' * (many != 1)}"

@@ -132,10 +132,18 @@ def test_tables_and_plot_say_what_was_measured(tmp_path):
     runs = [line(m, seed, d + seed / 1000) for m, d in figures.items() for seed in range(3)]
     text = quality_tables.summary(runs, scenes)
     (row,) = [each for each in text.splitlines() if each.startswith("| made, rough")]
+    assert row.startswith("| made, rough | 3 | 0.801 |")
     assert "| +0.060 (+0.060 to +0.060) | 60% |" in row.replace("\u202f", "")
     assert "0.801" in row and "0.861" in row
     quality_tables.draw(runs, scenes, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5_000
+
+
+def test_methods_are_compared_on_the_seeds_that_all_have():
+    scenes = {"made, rough": quality_data.Scene("made", lambda seed, out: None)}
+    runs = [line("strong only", 0, 0.9), line("strong only", 1, 0.1), line("ours", 0, 0.8)]
+    (row,) = [r for r in quality_tables.summary(runs, scenes).splitlines() if "made, rough" in r]
+    assert row.startswith("| made, rough | 1 | 0.900 |")
 
 
 def test_a_loss_is_shown_as_one():
@@ -160,5 +168,5 @@ def test_runs_that_have_a_line_are_not_made_again_and_half_lines_are_none(tmp_pa
     words = ("--only", "birdsong, borders", "/ strong only /")
     text = quality("--hours", "0", *words, "--seeds", "0", "1", results=results)
     assert "1 runs are left" in text
-    assert "| birdsong, borders | 0.900 |" in text
+    assert "| birdsong, borders | 1 | 0.900 |" in text
     assert results.read_text() == json.dumps(done) + "\n"  # so that the next line is whole
