@@ -164,6 +164,10 @@ def predict(
     outcome = predict_all(predictor, inputs, out, way, watcher=watcher)
     for problem in (*outcome.failed, *outcome.unjudged):
         print(f"failed: {problem}")
+    if folder is not None:
+        from labelmend.report.conclusions_page import write_conclusions_page
+
+        write_conclusions_page(folder, outcome.conclusions, predictor.spec, outcome.rules)
     if not quiet:
         _say_what_came_of_it(outcome, out, folder)
     return _complain_of(outcome)
@@ -177,6 +181,7 @@ def _say_what_came_of_it(outcome: Outcome, out: Path, folder: Path | None) -> No
         objects = sum(len(each.objects) for each in outcome.conclusions)
         print(f"{objects} object{'s' * (objects != 1)}: {folder / 'objects.csv'}")
         print(f"per file: {folder / 'files.csv'}")
+        print(f"page: {folder / 'conclusions.html'}")
     verdicts = {rule.name: rule.verdict for rule in outcome.rules}
     for each in outcome.conclusions:
         for name in each.flags:

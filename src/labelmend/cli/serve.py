@@ -151,7 +151,12 @@ def _predict_files(url: str, inputs: list[Path], out: Path, asked: dict[str, Any
     flips, smallest = asked["flips"], asked["smallest"]
     wish = Wish(flips, folder, smallest, asked["rules"], asked["parquet"])
     watcher = make_watcher(asked["quiet"], title="predicting")
-    got = predict_files(Client(url), inputs, out, wish, watcher=watcher)
+    client = Client(url)
+    got = predict_files(client, inputs, out, wish, watcher=watcher)
+    if folder is not None:
+        from labelmend.report.conclusions_page import write_conclusions_page
+
+        write_conclusions_page(folder, got.conclusions, client.spec, got.rules)
     for problem in (*got.failed, *got.unjudged):
         print(f"failed: {problem}")
     if not asked["quiet"]:
@@ -170,6 +175,7 @@ def _say(got: Got, out: Path, folder: Path | None) -> None:
         objects = sum(len(each.objects) for each in got.conclusions)
         print(f"{objects} object{'s' * (objects != 1)}: {folder / 'objects.csv'}")
         print(f"per file: {folder / 'files.csv'}")
+        print(f"page: {folder / 'conclusions.html'}")
     verdicts = {rule.name: rule.verdict for rule in got.rules}
     for each in got.conclusions:
         for name in each.flags:
