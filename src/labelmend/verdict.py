@@ -233,9 +233,10 @@ class _Comparing:
     def _steps(self) -> dict[str, Any]:
         """The settings that make a training as long as the run was, and end like it."""
         planned = self.run.facts.get("ending")
-        if planned is None or planned["fork"] is None:
+        if planned is not None and planned["fork"] is None:
             return {"steps": self.steps}
-        if self.steps <= planned["strong_from"]:  # patience ended it before there was a choice
+        # None: it had one ending, whatever is usual now; or patience came before the other one.
+        if planned is None or self.steps <= planned["strong_from"]:
             return {"steps": self.steps, "batch": {"ending": "as_is"}}
         return {"steps": planned["strong_from"]}
 

@@ -14,6 +14,7 @@ from labelmend.report.story import Endings
 from labelmend.runs import Run
 from labelmend.training import endings
 from labelmend.training.assembly import fit, resume
+from labelmend.training.validation import Validator
 from labelmend.verdict import give_verdict
 
 from .test_resume import KillAt, assert_same, remembered
@@ -154,12 +155,29 @@ def test_without_held_out_labels_a_training_stays_as_it_is(
     assert all("loss_weak" in record for record in run.metrics("train"))
 
 
-def test_a_training_that_runs_out_of_patience_still_chooses(data, tmp_path, twice) -> None:
-    twice |= {"patience": 1, "validate_every": 1, "optimiser": {"learning_rate": 1e-9}}
-    twice["batch"]["ending_share"] = 0.45
-    run = fit(data, tmp_path / "run", steps=40, **twice)
-    assert run.steps()[-1] < 40
-    assert "aside" not in run.load("last").tensors or not run.metrics("ending")
+def test_patience_begins_anew_with_the_second_ending_and_a_choice_is_made(
+    data, tmp_path, twice, monkeypatch
+) -> None:
+    told = iter([*(n / 10 for n in range(1, 10)), 0.5, 0.4, 0.3])
+    with monkeypatch.context() as patch:
+        patch.setattr(Validator, "__call__", lambda *_: {"dice": next(told)})
+        run = fit(data, tmp_path / "run", steps=STEPS, patience=2, **twice | {"validate_every": 1})
+    assert run.steps()[-1] == STEPS + 2 < ALL
+    (record,) = run.metrics("ending")
+    assert (record["as_is"], record["strong"], record["kept"]) == (0.9, 0.4, "as_is")
+    assert "aside" not in run.load("last").tensors
+    twice["batch"]["ending"] = "as_is"
+    plain = fit(data, tmp_path / "plain", steps=STEPS, **twice)
+    assert same(main_of(run), main_of(plain))
+
+
+def test_patience_that_ends_a_training_before_leaves_nothing_to_choose(
+    data, tmp_path, twice, monkeypatch
+) -> None:
+    monkeypatch.setattr(Validator, "__call__", lambda *_: {"dice": 0.5})
+    run = fit(data, tmp_path / "run", steps=STEPS, patience=2, **twice | {"validate_every": 1})
+    assert run.steps()[-1] == 3
+    assert not run.metrics("ending")
 
 
 def test_a_verdict_compares_with_equally_many_steps(data, tmp_path, twice) -> None:

@@ -68,7 +68,7 @@ def pack_optimiser(optimiser: Optimizer, names: Mapping[Tensor, str]) -> dict[st
 def unpack_optimiser(
     optimiser: Optimizer, names: Mapping[Tensor, str], packed: Mapping[str, Tensor]
 ) -> None:
-    """Give an optimiser back what :func:`pack_optimiser` took.
+    """Give an optimiser back what :func:`pack_optimiser` took, and nothing that it learned since.
 
     Raises:
         RunError: when the memory belongs to other parameters.
@@ -84,6 +84,7 @@ def unpack_optimiser(
             f"{min(unknown)!r}; it was written with another network"
         )
     for parameter, name in names.items():
+        optimiser.state.pop(parameter, None)
         if name in memory:
             # The counter of steps stays where it was saved (on the CPU); the rest follows.
             optimiser.state[parameter] = {

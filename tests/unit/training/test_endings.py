@@ -111,6 +111,15 @@ def test_the_second_ending_starts_at_the_fork_and_the_better_one_stays(
     assert ("not" in said) == (kept == "as_is")
 
 
+def test_what_the_optimiser_learned_after_the_fork_is_forgotten(learned) -> None:
+    aside = Aside(learned)
+    aside.fork()  # before any step: the optimiser knows nothing yet
+    step(learned)
+    assert learned.optimiser.state
+    aside.turn(Progress())
+    assert not learned.optimiser.state
+
+
 def test_what_is_kept_aside_survives_a_checkpoint(learned) -> None:
     step(learned)
     aside, again = Aside(learned), Aside(learned)
