@@ -245,6 +245,7 @@ class Got:
 
     written: list[Path] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    kept: list[Path] = field(default_factory=list)
     conclusions: list[Conclusion] = field(default_factory=list)
     rules: tuple[Rule, ...] = ()
     unjudged: list[str] = field(default_factory=list)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import CycloptsError, Parameter
 
 from labelmend.cli.loading import Model, Which, load_predictor
-from labelmend.cli.output import Flag, Json, as_json, complain, make_watcher
+from labelmend.cli.output import Flag, Json, as_json, make_watcher
+from labelmend.cli.predicted import tell
 from labelmend.cli.serve import predict_there
-
-if TYPE_CHECKING:
-    from labelmend.inference.files import Outcome
 
 Split = Literal["train", "val", "test"]
 Moves = Literal["shift", "rigid", "similarity", "affine", "warp"]
@@ -162,39 +160,7 @@ def predict(
     out = out or predictor.folder("predictions")
     watcher = make_watcher(quiet, title="predicting")
     outcome = predict_all(predictor, inputs, out, way, watcher=watcher)
-    for problem in (*outcome.failed, *outcome.unjudged):
-        print(f"failed: {problem}")
-    if folder is not None:
-        from labelmend.report.conclusions_page import write_conclusions_page
-
-        write_conclusions_page(folder, outcome.conclusions, predictor.spec, outcome.rules)
-    if not quiet:
-        _say_what_came_of_it(outcome, out, folder)
-    return _complain_of(outcome)
-
-
-def _say_what_came_of_it(outcome: Outcome, out: Path, folder: Path | None) -> None:
-    kept = f", {len(outcome.kept)} kept from before" if outcome.kept else ""
-    count = len(outcome.written)
-    print(f"{count} label{'s' * (count != 1)} written to {out}{kept}")
-    if folder is not None:
-        objects = sum(len(each.objects) for each in outcome.conclusions)
-        print(f"{objects} object{'s' * (objects != 1)}: {folder / 'objects.csv'}")
-        print(f"per file: {folder / 'files.csv'}")
-        print(f"page: {folder / 'conclusions.html'}")
-    verdicts = {rule.name: rule.verdict for rule in outcome.rules}
-    for each in outcome.conclusions:
-        for name in each.flags:
-            print(f"flagged: {each.file}: {verdicts[name]}")
-
-
-def _complain_of(outcome: Outcome) -> int:
-    failed = outcome.failed
-    if not failed:
-        return complain(outcome.unjudged[0]) if outcome.unjudged else 0
-    total = len(failed) + len(outcome.written) + len(outcome.kept)
-    title = f"{len(failed)} of {total} inputs failed"
-    return complain(f"{title}{', the first' * (len(failed) > 1)}: {failed[0]}")
+    return tell(outcome, out, folder, predictor.spec, quiet=quiet)
 
 
 def fix(

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labelmend.cli.loading import Model, Which, load_predictor
-from labelmend.cli.output import Flag, complain, make_watcher
+from labelmend.cli.output import Flag, make_watcher
+from labelmend.cli.predicted import tell
 from labelmend.errors import SettingsError
-
-if TYPE_CHECKING:
-    from labelmend.client import Got
 
 PORT = 8766
 """The port that is tried first where none is given."""
@@ -153,30 +151,4 @@ def _predict_files(url: str, inputs: list[Path], out: Path, asked: dict[str, Any
     watcher = make_watcher(asked["quiet"], title="predicting")
     client = Client(url)
     got = predict_files(client, inputs, out, wish, watcher=watcher)
-    if folder is not None:
-        from labelmend.report.conclusions_page import write_conclusions_page
-
-        write_conclusions_page(folder, got.conclusions, client.spec, got.rules)
-    for problem in (*got.failed, *got.unjudged):
-        print(f"failed: {problem}")
-    if not asked["quiet"]:
-        _say(got, out, folder)
-    if got.failed:
-        total = len(got.failed) + len(got.written)
-        first = ", the first" * (len(got.failed) > 1)
-        return complain(f"{len(got.failed)} of {total} inputs failed{first}: {got.failed[0]}")
-    return complain(got.unjudged[0]) if got.unjudged else 0
-
-
-def _say(got: Got, out: Path, folder: Path | None) -> None:
-    count = len(got.written)
-    print(f"{count} label{'s' * (count != 1)} written to {out}")
-    if folder is not None:
-        objects = sum(len(each.objects) for each in got.conclusions)
-        print(f"{objects} object{'s' * (objects != 1)}: {folder / 'objects.csv'}")
-        print(f"per file: {folder / 'files.csv'}")
-        print(f"page: {folder / 'conclusions.html'}")
-    verdicts = {rule.name: rule.verdict for rule in got.rules}
-    for each in got.conclusions:
-        for name in each.flags:
-            print(f"flagged: {each.file}: {verdicts[name]}")
+    return tell(got, out, folder, client.spec, quiet=asked["quiet"])

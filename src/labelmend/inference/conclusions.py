@@ -18,7 +18,7 @@ from labelmend.runs.atomic import keeping
 from labelmend.runs.records import from_json, to_json, to_table
 from labelmend.types import DataSpec
 
-_UNITS = {1: ("length", "s", "s"), 2: ("area", "mm", "mm2"), 3: ("volume", "mm", "mm3")}
+UNITS = {1: ("length", "s", "s"), 2: ("area", "mm", "mm2"), 3: ("volume", "mm", "mm3")}
 """Per number of axes: what a size is called, the unit of a distance, and that of a size."""
 
 UNSURE = ("uncertainty", "disagreement")
@@ -104,7 +104,7 @@ def conclude(
 
 
 def _row(each: Object, number: int, spacing: tuple[float, ...] | None, spec: DataSpec) -> Row:
-    measure, unit, power = _UNITS[spec.dims]
+    measure, unit, power = UNITS[spec.dims]
     row: Row = {"class": spec.classes[each.index], "number": number, measure: each.size}
     row[f"{measure}_{power}"] = None if spacing is None else each.size * math.prod(spacing)
     for axis, place in enumerate(each.centroid):
@@ -168,7 +168,7 @@ class Figures:
 
     def summary(self, conclusion: Conclusion) -> dict[str, dict[str, float | None]]:
         """Count, burden, size and rate per class: what stands in the table of files."""
-        measure, _, power = _UNITS[self.spec.dims]
+        measure, _, power = UNITS[self.spec.dims]
         unit = None if conclusion.spacing is None else math.prod(conclusion.spacing)
         total = math.prod(conclusion.size)
         every: dict[str, dict[str, float | None]] = {}
@@ -198,7 +198,7 @@ class Figures:
         return replace(conclusion, flags=(*conclusion.flags, rule.name)) if holds else conclusion
 
     def _made(self) -> dict[str, tuple[int, str, str]]:
-        measure, _, power = _UNITS[self.spec.dims]
+        measure, _, power = UNITS[self.spec.dims]
         own = (measure, f"{measure}_{power}")
         per_object = [*own, "confidence", *(f"mean_{c}" for c in range(self.spec.channels))]
         per_object += ["extent"] if self.spec.dims > 1 else []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from datetime import datetime
-from importlib import metadata, resources
 from pathlib import Path
 
 from labelmend.audit import Audit, Part, Ranked
@@ -14,11 +12,11 @@ from labelmend.errors import LabelmendError
 from labelmend.inference.predictor import Predictor
 from labelmend.progress import Silent, Watcher
 from labelmend.report.audit_pictures import CSS, draw_case, draw_gain, moved_legend
+from labelmend.report.document import chart, make_document, section
 from labelmend.report.legend import is_paired, make_key, make_legend
 from labelmend.report.markup import Child, Html, element, join, table
 from labelmend.report.phrases import count
 from labelmend.report.pictures import Painter
-from labelmend.report.sections import chart, section
 from labelmend.report.views import read_sample
 from labelmend.runs import write_atomically
 from labelmend.types import Sample
@@ -64,25 +62,9 @@ class _Maker:
 
     def page(self) -> str:
         """The whole document."""
-        name = f"{self.predictor.run.path.name} · labelmend audit"
-        style = resources.files("labelmend.report").joinpath("page.css").read_text("utf-8")
-        head = element(
-            "head",
-            element("meta", charset="utf-8"),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("meta", name="color-scheme", content="light dark"),
-            element("title", name),
-            element("style", Html(style + CSS)),
-        )
-        made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-        footer = f"Made {made} by labelmend {metadata.version('labelmend')}."
-        body = element(
-            "body",
-            self._header(),
-            element("main", self._summary(), self._gallery(), *self._parts()),
-            element("footer", element("p", footer)),
-        )
-        return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+        title = f"{self.predictor.run.path.name} · labelmend audit"
+        sections = (self._summary(), self._gallery(), *self._parts())
+        return make_document(title, self._header(), *sections, style=CSS)
 
     def _header(self) -> Html:
         run = self.predictor.run

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from datetime import datetime
-from importlib import metadata, resources
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,19 +12,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from labelmend.inference.conclusions import Conclusion, Figures
+from labelmend.inference.conclusions import UNITS, Conclusion, Figures
 from labelmend.inference.rules import Rule
 from labelmend.report.canvas import HELD, STRONG, STYLE, to_svg
+from labelmend.report.document import chart, make_document, section
 from labelmend.report.markup import Child, Html, element, table
 from labelmend.report.phrases import count
-from labelmend.report.sections import chart, section
 from labelmend.runs import write_atomically
 from labelmend.types import DataSpec
 
 PAGE = "conclusions.html"
 MOST_FILES = 500
 """So many files are listed; the table file holds all."""
-_SIZES = {1: ("length", "s"), 2: ("area", "mm²"), 3: ("volume", "mm³")}
 
 
 def write_conclusions_page(
@@ -71,33 +68,17 @@ class _Maker:
 
     def page(self) -> str:
         """The whole document."""
-        style = resources.files("labelmend.report").joinpath("page.css").read_text("utf-8")
-        head = element(
-            "head",
-            element("meta", charset="utf-8"),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("meta", name="color-scheme", content="light dark"),
-            element("title", f"{self.folder.parent.name} · labelmend conclusions"),
-            element("style", Html(style)),
-        )
-        made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-        footer = f"Made {made} by labelmend {metadata.version('labelmend')}."
+        about = f"What a network says of {count(len(self.files), 'file')}"
         header = element(
             "header",
             element("p", "labelmend conclusions", class_="brand"),
             element("h1", self.folder.parent.name),
-            element(
-                "p", f"What a network says of {count(len(self.files), 'file')}", class_="about"
-            ),
+            element("p", about, class_="about"),
         )
-        parts = [self._summary(), self._flagged(), *map(self._class, self.spec.classes[1:])]
-        body = element(
-            "body",
-            header,
-            element("main", *parts, self._table()),
-            element("footer", element("p", footer)),
-        )
-        return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+        classes = map(self._class, self.spec.classes[1:])
+        sections = (self._summary(), self._flagged(), *classes, self._table())
+        title = f"{self.folder.parent.name} · labelmend conclusions"
+        return make_document(title, header, *sections)
 
     def _summary(self) -> Html:
         cards: list[Html] = []
@@ -161,13 +142,13 @@ class _Maker:
         return int(sum(summary[name]["count"] or 0 for summary in self.summaries))
 
     def _what(self) -> str:
-        measure, unit = _SIZES[self.spec.dims]
-        return f"{measure} in {unit if self.physical else 'positions'}"
+        measure, _, power = UNITS[self.spec.dims]
+        shown = power.replace("2", "²").replace("3", "³")
+        return f"{measure} in {shown if self.physical else 'positions'}"
 
     def _sizes(self, name: str) -> list[float]:
-        measure, unit = _SIZES[self.spec.dims]
-        plain = unit.replace("²", "2").replace("³", "3")
-        column = f"{measure}_{plain}" if self.physical else measure
+        measure, _, power = UNITS[self.spec.dims]
+        column = f"{measure}_{power}" if self.physical else measure
         rows = (row for each in self.files for row in each.objects if row["class"] == name)
         return [float(row[column]) for row in rows]
 

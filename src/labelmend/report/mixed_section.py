@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 
 from labelmend.report import charts
+from labelmend.report.document import chart, say
 from labelmend.report.legend import is_paired, make_key, make_mixed_legend
 from labelmend.report.markup import Html, element, join
 from labelmend.report.mixed_pictures import MixedPainter
 from labelmend.report.mixed_words import tell_idle
 from labelmend.report.phrases import count
-from labelmend.report.sections import chart, say
 from labelmend.report.story import Curve, Mixing
 from labelmend.runs import Run
 from labelmend.training.assembly.examples import LOOKED, MixedExample, mixed_examples

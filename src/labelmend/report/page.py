@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from importlib import metadata, resources
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from labelmend.data.prepare import Preparation
 from labelmend.errors import LabelmendError, StorageError
 from labelmend.inference.predictor import Predictor, load
 from labelmend.progress import Silent, Watcher
+from labelmend.report.document import make_document, say, section
 from labelmend.report.gather import Records, WeightRow, gather
 from labelmend.report.legend import is_paired, make_key, make_legend
 from labelmend.report.markup import Child, Html, element, join
@@ -28,8 +27,6 @@ from labelmend.report.sections import (
     make_settings,
     make_training,
     make_verdict,
-    say,
-    section,
 )
 from labelmend.report.views import read_sample
 from labelmend.report.weight_section import make_weights
@@ -101,16 +98,6 @@ class _Maker:
 
     def page(self) -> str:
         """The whole document."""
-        name = f"{self.run.path.name} · labelmend report"
-        style = resources.files("labelmend.report").joinpath("page.css").read_text("utf-8")
-        head = element(
-            "head",
-            element("meta", charset="utf-8"),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("meta", name="color-scheme", content="light dark"),
-            element("title", name),
-            element("style", Html(style)),
-        )
         story = self.records.story
         sections = [
             make_verdict(story),
@@ -124,8 +111,8 @@ class _Maker:
             *self.reliability,
             make_settings(self.run),
         ]
-        body = element("body", self._header(), element("main", *sections), self._footer())
-        return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+        title = f"{self.run.path.name} · labelmend report"
+        return make_document(title, self._header(), *sections)
 
     def _header(self) -> Html:
         links = {
@@ -155,11 +142,6 @@ class _Maker:
                 aria_label="Parts of this page",
             ),
         )
-
-    def _footer(self) -> Html:
-        made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-        text = f"Made {made} by labelmend {metadata.version('labelmend')}."
-        return element("footer", element("p", text))
 
     # ------------------------------------------------------------------ mixed images
 

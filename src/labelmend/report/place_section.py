@@ -14,6 +14,7 @@ from labelmend.inference.fixed import DRIFT
 from labelmend.inference.places import Place, mean_shift
 from labelmend.inference.predictor import Predictor, load
 from labelmend.inference.search import Search, make_search
+from labelmend.report.document import chart, say
 from labelmend.report.legend import is_paired, make_key, make_legend
 from labelmend.report.markup import Child, Html, element, join
 from labelmend.report.phrases import count, were
@@ -27,7 +28,6 @@ from labelmend.report.place_charts import (
 from labelmend.report.place_pictures import Example, draw_example
 from labelmend.report.place_quiver import make_quiver
 from labelmend.report.places import PlaceRow, Placings
-from labelmend.report.sections import chart, say
 from labelmend.report.warp_section import make_bending, make_bends
 from labelmend.runs import Run
 from labelmend.types import IN_PLACE, MOVED, PARTLY, REASONS

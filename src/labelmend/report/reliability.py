@@ -12,8 +12,8 @@ from labelmend.errors import DamagedError
 from labelmend.inference.reliability import Reliability
 from labelmend.inference.temperature import FIGURES, Calibration, read_calibrations
 from labelmend.report.canvas import HELD, INK, MUTED, STYLE, WEAK, to_svg
+from labelmend.report.document import chart, say, section
 from labelmend.report.markup import Child, Html, element, table
-from labelmend.report.sections import chart, say, section
 from labelmend.runs import Run
 
 RELIABILITY = "How sure it is"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labelmend.report import charts
+from labelmend.report.document import chart, say, section
 from labelmend.report.gather import Records, kept_part
 from labelmend.report.markup import Child, Html, element, join, table
 from labelmend.report.phrases import Sentence, count, duration, figure, metric_name
@@ -17,16 +18,6 @@ from labelmend.runs import Run
 
 _MARKS = {"good": "✓", "warning": "!", "unknown": "?", "fact": "·"}
 _SPOKEN = {"good": "Good: ", "warning": "Warning: ", "unknown": "Not known: ", "fact": None}
-
-
-def section(name: str, title: str, *children: Child) -> Html:
-    """A part of the page that can be linked to."""
-    return element("section", element("h2", title), *children, id=name, aria_label=title)
-
-
-def say(text: str, tone: str = "unknown") -> Html:
-    """A sentence in place of something that cannot be shown."""
-    return element("p", text, class_=f"note {tone}")
 
 
 def make_verdict(story: Story) -> Html:
@@ -140,12 +131,6 @@ def _losses_in_words(course: Course) -> str:
             first, last = smooth[:tenth].mean(), smooth[-tenth:].mean()
             parts.append(f"{name} {first:#.3g} → {last:#.3g}")
     return f"First to last tenth: {', '.join(parts)}." if parts else ""
-
-
-def chart(drawing: Html, caption: str) -> Html:
-    """A drawing with its words, which those hear who do not see it."""
-    picture = element("div", drawing, role="img", aria_label=caption)
-    return element("figure", picture, element("figcaption", caption), class_="chart")
 
 
 def make_evaluation(run: Run, judgements: Iterable[Judgement]) -> Html:

@@ -13,6 +13,7 @@ from labelmend.inference.fix import open_sample
 from labelmend.inference.places import Place
 from labelmend.inference.predictor import Predictor
 from labelmend.inference.search import Search
+from labelmend.report.document import chart, say
 from labelmend.report.legend import is_paired, make_legend
 from labelmend.report.markup import Html, element
 from labelmend.report.phrases import count, were
@@ -20,7 +21,6 @@ from labelmend.report.pictures import Painter
 from labelmend.report.place_charts import draw_bent, draw_removed
 from labelmend.report.places import Bending
 from labelmend.report.predictions import spread
-from labelmend.report.sections import chart, say
 from labelmend.report.story import Curve
 from labelmend.report.warp_pictures import Bend, draw_bend
 from labelmend.training.warping import MOST, WINDOW

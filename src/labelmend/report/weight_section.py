@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from labelmend.report import weight_charts
+from labelmend.report.document import chart, say, section
 from labelmend.report.gather import Records, WeightRow
 from labelmend.report.markup import Child, Html, element, table
 from labelmend.report.phrases import count
-from labelmend.report.sections import chart, say, section
 from labelmend.report.story import Weighing
 from labelmend.report.weight_words import near_ends, starting
 
