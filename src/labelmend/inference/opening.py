@@ -65,6 +65,11 @@ class Opener:
         if is_slide(source.name, self.way.level):
             wanted = self.predictor.preparation.spacing or self.predictor.spec.spacing
             return open_slide(source, self.way.level, wanted)
+        if self.way.level:
+            raise DataError(
+                f"{source}: holds one picture, and --level {self.way.level} asks for another one; "
+                "predict it without --level"
+            )
         divided = kind_of(source.name) in _DIVIDED
         return open_strips(source, self.predictor.spec) if divided else None
 

@@ -20,7 +20,7 @@ import labelmend
 from labelmend.errors import DataError, RunError, StorageError
 from labelmend.files import writers
 from labelmend.inference import working
-from labelmend.inference.files import label_name, predict_files
+from labelmend.inference.files import Way, label_name, predict_all, predict_files
 from labelmend.inference.predictor import Predictor
 from labelmend.types import DataSet, DataSpec, Sample
 
@@ -204,6 +204,20 @@ def test_one_bad_file_is_named_and_the_others_written(predictor: Predictor, tmp_
     first, second = failed
     assert str(tmp_path / "new/b.png") in first and "has 3 channels" in first
     assert str(tmp_path / "new/d.npy") in second and "NaN" in second
+
+
+def test_a_level_is_refused_of_files_that_hold_one_picture(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    picture(tmp_path / "in" / "a.png")
+    done = predict_all(predictor, [tmp_path / "in"], tmp_path / "largest", Way(level=0))
+    assert [path.name for path in done.written] == ["a.png"]
+    refused = predict_all(predictor, [tmp_path / "in"], tmp_path / "smaller", Way(level=1))
+    assert refused.written == []
+    (said,) = refused.failed
+    assert "a.png" in said
+    assert "--level 1" in said
+    assert "without --level" in said
 
 
 def test_a_disk_that_refuses_stops_at_once(
