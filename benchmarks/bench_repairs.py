@@ -3,9 +3,10 @@
 8 strong and 120 weak labels (``planted.py``). ``mixed mistakes``: one weak label in three is
 shifted, of another image, empty, far too large or far too small. ``same mistake``: three in five
 are far too large. A first training is audited; then somebody who knows the truth repairs the
-first k labels of the audit, or k drawn at random: each becomes a strong label (``repairs.csv``),
-and a second training begins anew with the same settings and the same seed. Dice is of the last
-checkpoint on 40 images with true labels, which nobody trained, ranked or chose anything on.
+first k labels of the audit, or k drawn at random, and accepts them (they stay weak, and are
+weighed) or marks them as strong as well (``repairs.csv``); a second training begins anew with the
+same settings and the same seed. Dice is of the last checkpoint on 40 images with true labels,
+which nobody trained, ranked or chose anything on.
 
 Run: ``python benchmarks/bench_repairs.py``; results are kept one by one and not made again.
 ``--picture FILE`` draws the curves.
@@ -24,13 +25,17 @@ import numpy as np
 import torch
 
 import planted
+from labelmend.types import Quality
 
 RESULTS = Path(__file__).parent / "results" / "repairs.json"
 STRONG, TEST, WEAK, STEPS = 8, 40, 120, 500
 SEEDS = (3, 4, 5)
 COUNTS = (20, 40)
 ORDERS = ("audit", "random")
+MARKS: tuple[Quality, ...] = ("weak", "strong")
+"""What a repaired label counts as: accepted as it is now, or marked as strong besides."""
 PARTS = [(images, scene) for images in planted.SETS for scene in planted.SCENES]
+WORDS = {"weak": "accepted", "strong": "marked as strong"}
 COLOURS = {"audit": "#0072b2", "random": "#777777"}
 
 
@@ -38,23 +43,27 @@ def run_one(images: str, scene: str, seed: int, keep: Any, known: dict[str, Any]
     """All trainings of one set, scene and seed that are not known; each is kept when it ends."""
     case = planted.SETS[images](TEST + STRONG, WEAK, seed, scene)
     first = f"{images}/{scene}/{seed}"
-    names = [f"{first}/none/0"]
-    names += [f"{first}/{order}/{count}" for order in ORDERS for count in COUNTS]
-    if all(name in known for name in names):
+    before = f"{first}/none/0"
+    names = {
+        f"{first}/{order}/{count}/{mark}": (order, count, mark)
+        for mark in MARKS
+        for order in ORDERS
+        for count in COUNTS
+    }
+    if all(name in known for name in (before, *names)):
         return
     with tempfile.TemporaryDirectory() as folder:
         data = planted.write(case, Path(folder) / "data", test=TEST)
         run = _trained(data, Path(folder) / "first", seed)
         orders = _orders(run, case, seed)
-        if names[0] not in known:
-            keep(names[0], {"dice": _judged(run)})
-        for name in names[1:]:
+        if before not in known:
+            keep(before, {"dice": _judged(run)})
+        for name, (order, count, mark) in names.items():
             if name in known:
                 continue
-            *_, order, count = name.split("/")
-            repaired = orders[order][: int(count)]
-            _repair(data, case, repaired)
-            again = _trained(data, Path(folder) / f"{order}{count}", seed)
+            repaired = orders[order][:count]
+            _repair(data, case, repaired, mark)
+            again = _trained(data, Path(folder) / f"{order}{count}{mark}", seed)
             bad = sum(bool(case.fault[place]) for place in repaired)
             keep(name, {"dice": _judged(again), "bad": bad})
 
@@ -88,7 +97,7 @@ def _orders(run: Any, case: planted.Planted, seed: int) -> dict[str, list[int]]:
     }
 
 
-def _repair(data: Path, case: planted.Planted, places: list[int]) -> None:
+def _repair(data: Path, case: planted.Planted, places: list[int], mark: Quality) -> None:
     """Put the truth beside the labels, and a table that says so: as a review leaves it."""
     from labelmend.catalogue.repairs import Repair, repaired_name, write_repairs
 
@@ -98,64 +107,72 @@ def _repair(data: Path, case: planted.Planted, places: list[int]) -> None:
         name = f"{repaired_name(label, 'truth')}.npy"
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         np.save(data / name, case.truth[place].astype(np.uint8))
-        repairs.append(Repair(label, "accepted", "strong", name))
+        repairs.append(Repair(label, "accepted", mark, name))
     write_repairs(data, repairs)
 
 
 def table(results: dict[str, Any]) -> str:
     """Gain in Dice over no repair, every seed, as Markdown."""
-    head = ["| images | mistakes | order |", *(f" {count} repaired |" for count in COUNTS)]
-    lines = ["".join(head), "|---" * (len(COUNTS) + 3) + "|"]
+    head = ["| images | mistakes | then | order |", *(f" {count} repaired |" for count in COUNTS)]
+    lines = ["".join(head), "|---" * (len(COUNTS) + 4) + "|"]
     for images, scene in PARTS:
-        for order in ORDERS:
-            cells = [_cell(results, images, scene, order, count) for count in COUNTS]
-            lines.append(f"| {images} | {scene} | {order} | " + " | ".join(cells) + " |")
+        for mark in MARKS:
+            for order in ORDERS:
+                cells = [_cell(results, f"{images}/{scene}", order, n, mark) for n in COUNTS]
+                row = (images, scene, WORDS[mark], order, *cells)
+                lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
 
-def gains(results: dict[str, Any], part: str, order: str, count: int) -> list[float]:
+def gains(results: dict[str, Any], part: str, order: str, count: int, mark: str) -> list[float]:
     """Dice after repairs less that before, for every seed that has both."""
     pairs = [
-        (results.get(f"{part}/{seed}/{order}/{count}"), results.get(f"{part}/{seed}/none/0"))
+        (results.get(f"{part}/{seed}/{order}/{count}/{mark}"), results.get(f"{part}/{seed}/none/0"))
         for seed in SEEDS
     ]
     return [after["dice"] - before["dice"] for after, before in pairs if after and before]
 
 
-def _cell(results: dict[str, Any], images: str, scene: str, order: str, count: int) -> str:
-    part = f"{images}/{scene}"
-    found = gains(results, part, order, count)
+def _cell(results: dict[str, Any], part: str, order: str, count: int, mark: str) -> str:
+    found = gains(results, part, order, count, mark)
     if len(found) < len(SEEDS):
         return "–"
-    runs = [results[f"{part}/{seed}/{order}/{count}"] for seed in SEEDS]
+    runs = [results[f"{part}/{seed}/{order}/{count}/{mark}"] for seed in SEEDS]
     bad = statistics.mean(run["bad"] for run in runs)
     each = ", ".join(f"{gain:+.3f}" for gain in found)
     return f"**{statistics.mean(found):+.3f}** ({each}); {bad:.0f} were bad"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Gain against the number of repairs, a panel for each set and scene."""
+    """Gain against the number of repairs: a column for each set and scene, a row for each mark."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.4, 3.2), layout="constrained")
-    panels = figure.subplots(1, len(PARTS), sharey=True, squeeze=False)[0]
-    for panel, (images, scene) in zip(panels, PARTS, strict=True):
-        for order in ORDERS:
-            found = [gains(results, f"{images}/{scene}", order, count) for count in COUNTS]
-            if not all(len(one) == len(SEEDS) for one in found):
-                continue
-            middle = [0.0, *(statistics.mean(one) for one in found)]
-            panel.plot((0, *COUNTS), middle, color=COLOURS[order], marker="o", label=order)
-            for seed in range(len(SEEDS)):
-                each = [0.0, *(one[seed] for one in found)]
-                panel.plot((0, *COUNTS), each, color=COLOURS[order], lw=0.8, alpha=0.5)
-        panel.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
+    figure = Figure(figsize=(10.4, 5.4), layout="constrained")
+    grid = figure.subplots(len(MARKS), len(PARTS), sharex=True, sharey="row", squeeze=False)
+    for mark, row in zip(MARKS, grid, strict=True):
+        for (images, scene), panel in zip(PARTS, row, strict=True):
+            for order in ORDERS:
+                _curve(panel, results, f"{images}/{scene}", order, mark)
+            panel.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
+            panel.spines[["top", "right"]].set_visible(False)
+        row[0].set_ylabel(f"gain in Dice, {WORDS[mark]}", fontsize=9)
+    for (images, scene), panel in zip(PARTS, grid[0], strict=True):
         panel.set_title(f"{images}, {scene}", fontsize=9)
-        panel.set_xlabel(f"labels repaired, of {WEAK}", fontsize=9)
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("gain in Dice")
-    panels[0].legend(frameon=False, fontsize=9)
+    figure.supxlabel(f"labels repaired, of {WEAK}", fontsize=9)
+    grid[0, 0].legend(frameon=False, fontsize=9)
     figure.savefig(path)
+
+
+def _curve(panel: Any, results: dict[str, Any], part: str, order: str, mark: str) -> None:
+    """The mean, thick, and every seed."""
+    found = [gains(results, part, order, count, mark) for count in COUNTS]
+    if not all(len(one) == len(SEEDS) for one in found):
+        return
+    middle = [0.0, *(statistics.mean(one) for one in found)]
+    panel.plot((0, *COUNTS), middle, color=COLOURS[order], marker="o", label=order)
+    for seed in range(len(SEEDS)):
+        each = [0.0, *(one[seed] for one in found)]
+        panel.plot((0, *COUNTS), each, color=COLOURS[order], lw=0.8, alpha=0.5)
 
 
 def main() -> None:
