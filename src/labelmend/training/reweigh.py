@@ -116,13 +116,17 @@ class Reweigher:
         main.restore(left)
 
 
+_NEAR = 1e-6
+"""A weight so near an end counts as at it: several processes round otherwise than one does."""
+
+
 def _figures(table: WeightTable) -> dict[str, float]:
     weights = table.weight[table.learns].flatten()
     return {
         "mean_weight": weights.mean().item(),
         "median_weight": statistics.median(weights.tolist()),
-        "share_at_0": (weights <= 0).double().mean().item(),
-        "share_at_1": (weights >= table.limits.highest).double().mean().item(),
+        "share_at_0": (weights <= _NEAR).double().mean().item(),
+        "share_at_1": (weights >= table.limits.highest - _NEAR).double().mean().item(),
     }
 
 
