@@ -3,8 +3,9 @@
 8 strong and 120 weak labels (``planted.py``). ``mixed mistakes``: one weak label in three is
 shifted, of another image, empty, far too large or far too small. ``same mistake``: three in five
 are far too large. A first training is audited; then somebody who knows the truth repairs the
-first k labels of the audit, or k drawn at random, and accepts them (they stay weak, and are
-weighed) or marks them as strong as well (``repairs.csv``); a second training begins anew with the
+first k labels of the audit, by what is to be gained (its default) or by how likely a label is
+wrong, or k drawn at random, and accepts them (they stay weak, and are weighed) or marks them as
+strong as well (``repairs.csv``); a second training begins anew with the
 same settings and the same seed. Dice is of the last checkpoint on 40 images with true labels,
 which nobody trained, ranked or chose anything on.
 
@@ -19,7 +20,7 @@ import json
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -31,12 +32,13 @@ RESULTS = Path(__file__).parent / "results" / "repairs.json"
 STRONG, TEST, WEAK, STEPS = 8, 40, 120, 500
 SEEDS = (3, 4, 5)
 COUNTS = (20, 40)
-ORDERS = ("audit", "random")
+ORDERS = ("gain", "wrong", "random")
 MARKS: tuple[Quality, ...] = ("weak", "strong")
 """What a repaired label counts as: accepted as it is now, or marked as strong besides."""
 PARTS = [(images, scene) for images in planted.SETS for scene in planted.SCENES]
 WORDS = {"weak": "accepted", "strong": "marked as strong"}
-COLOURS = {"audit": "#0072b2", "random": "#777777"}
+NAMES = {"gain": "audit", "wrong": "audit, --order wrong", "random": "random"}
+COLOURS = {"gain": "#0072b2", "wrong": "#d55e00", "random": "#777777"}
 
 
 def run_one(images: str, scene: str, seed: int, keep: Any, known: dict[str, Any]) -> None:
@@ -86,15 +88,16 @@ def _judged(run: Any) -> float:
 def _orders(run: Any, case: planted.Planted, seed: int) -> dict[str, list[int]]:
     """Places of weak labels, those to repair first at the beginning."""
     from labelmend.audit import run_audit
+    from labelmend.audit.ranking import Order
     from labelmend.inference.predictor import load
 
-    ranked = [one.label for one in run_audit(load(run)).labels if one.quality == "weak"]
+    found = {}
+    for order in get_args(Order):
+        ranked = run_audit(load(run), order=order).labels
+        found[order] = [int(Path(r.label).stem[1:]) for r in ranked if r.quality == "weak"]
     weak = range(case.strong, len(case.fault))
     rng = np.random.default_rng([seed, 11])
-    return {
-        "audit": [int(Path(label).stem[1:]) for label in ranked],
-        "random": [int(n) for n in rng.permutation(list(weak))],
-    }
+    return found | {"random": [int(n) for n in rng.permutation(list(weak))]}
 
 
 def _repair(data: Path, case: planted.Planted, places: list[int], mark: Quality) -> None:
@@ -119,7 +122,7 @@ def table(results: dict[str, Any]) -> str:
         for mark in MARKS:
             for order in ORDERS:
                 cells = [_cell(results, f"{images}/{scene}", order, n, mark) for n in COUNTS]
-                row = (images, scene, WORDS[mark], order, *cells)
+                row = (images, scene, WORDS[mark], NAMES[order], *cells)
                 lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
@@ -169,7 +172,7 @@ def _curve(panel: Any, results: dict[str, Any], part: str, order: str, mark: str
     if not all(len(one) == len(SEEDS) for one in found):
         return
     middle = [0.0, *(statistics.mean(one) for one in found)]
-    panel.plot((0, *COUNTS), middle, color=COLOURS[order], marker="o", label=order)
+    panel.plot((0, *COUNTS), middle, color=COLOURS[order], marker="o", label=NAMES[order])
     for seed in range(len(SEEDS)):
         each = [0.0, *(one[seed] for one in found)]
         panel.plot((0, *COUNTS), each, color=COLOURS[order], lw=0.8, alpha=0.5)

@@ -1,20 +1,23 @@
-"""In whatever a label is worse than it was, all else alike, it is never looked at later."""
+"""In whatever a label is worse than it was, all else alike, it is never looked at later; and in the
+order by gain never earlier for counting less."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labelmend.audit.evidence import Evidence
-from labelmend.audit.ranking import Standing, rank
+from labelmend.audit.ranking import Order, Standing, rank
 from labelmend.types import Sample
 
 share = st.floats(0, 1)
+orders = pytest.mark.parametrize("order", ["gain", "wrong"])
 
 
 @st.composite
@@ -68,7 +71,6 @@ WORSE: dict[str, Worse] = {
         one, disagreement=(one.disagreement or 0) + by * (1 - (one.disagreement or 0))
     ),
     "others": lambda one, by: replace(one, others=(one.others or 0) + by * (1 - (one.others or 0))),
-    "weight": lambda one, by: replace(one, weight=(one.weight or 0) * (1 - by)),
     "average": lambda one, by: replace(one, average=(one.average or 0) * (1 - by)),
     "explained": lambda one, by: replace(one, explained=one.explained + by),
     "confidence": lambda one, by: replace(
@@ -76,7 +78,7 @@ WORSE: dict[str, Worse] = {
     ),
     "loss": lambda one, by: replace(one, loss=(one.loss or 0) + by),
 }
-NEEDS = {"weight": "weight", "average": "weight", "explained": "displacement"}
+NEEDS = {"average": "weight", "explained": "displacement"}
 NEEDS |= {
     "confidence": "displacement",
     "disagreement": "disagreement",
@@ -85,10 +87,11 @@ NEEDS |= {
 }
 
 
+@orders
 @pytest.mark.parametrize("name", WORSE)
 @given(data=st.data())
 def test_what_speaks_more_against_a_label_never_ranks_it_lower(
-    name: str, data: st.DataObject
+    name: str, order: Order, data: st.DataObject
 ) -> None:
     known = data.draw(labels())
     able = [i for i, one in enumerate(known) if getattr(one, NEEDS[name]) is not None]
@@ -97,28 +100,63 @@ def test_what_speaks_more_against_a_label_never_ranks_it_lower(
     index, alike = data.draw(st.sampled_from(able)), data.draw(pairs(len(known)))
     changed = [*known]
     changed[index] = WORSE[name](known[index], data.draw(share))
-    before, after = rank(known, alike), rank(changed, alike)
+    before, after = rank(known, alike, order=order), rank(changed, alike, order=order)
     assert place(after, index) <= place(before, index)
 
 
-@pytest.mark.parametrize("name", WORSE)
-def test_what_speaks_clearly_more_against_a_label_ranks_it_first(name: str) -> None:
-    """Every input matters: of two labels that are alike but for it, the worse one comes first."""
-    same = Evidence(
-        Sample("i", "a", "weak", "train", "g"),
-        0.5,
-        others=0.5,
-        fellows=2,
-        weight=0.5,
-        average=0.5,
-        loss=1.0,
-        displacement=(3.0, 0.0),
-        confidence=0.5,
-        explained=0.25,
+@given(data=st.data())
+def test_the_less_a_label_counts_the_later_it_is_worth_a_look(data: st.DataObject) -> None:
+    known = data.draw(labels())
+    able = [i for i, one in enumerate(known) if one.weight is not None]
+    if not able:
+        return
+    index, alike = data.draw(st.sampled_from(able)), data.draw(pairs(len(known)))
+    changed = [*known]
+    changed[index] = replace(known[index], weight=(known[index].weight or 0) * data.draw(share))
+    before, after = rank(known, alike), rank(changed, alike)
+    assert place(after, index) >= place(before, index)
+    assert rank(known, alike, order="wrong") == rank(changed, alike, order="wrong")
+
+
+@given(known=labels())
+def test_how_likely_a_label_is_wrong_is_the_same_in_both_orders(known: list[Evidence]) -> None:
+    gain, wrong = (
+        {one.index: one for one in rank(known, order=order)} for order in get_args(Order)
     )
-    other = replace(same, sample=replace(same.sample, label="b"))
-    order = rank([same, WORSE[name](other, 0.5)])
-    assert [one.index for one in order] == [1, 0]
+    for index, one in gain.items():
+        assert one.wrong == wrong[index].wrong == wrong[index].score >= one.score
+
+
+TWO = Evidence(
+    Sample("i", "a", "weak", "train", "g"),
+    0.5,
+    others=0.5,
+    fellows=2,
+    weight=0.5,
+    average=0.5,
+    loss=1.0,
+    displacement=(3.0, 0.0),
+    confidence=0.5,
+    explained=0.25,
+)
+"""One of two labels that are alike but for one thing."""
+
+
+@orders
+@pytest.mark.parametrize("name", WORSE)
+def test_what_speaks_clearly_more_against_a_label_ranks_it_first(name: str, order: Order) -> None:
+    """Every input matters: of two labels that are alike but for it, the worse one comes first."""
+    other = replace(TWO, sample=replace(TWO.sample, label="b"))
+    found = rank([TWO, WORSE[name](other, 0.5)], order=order)
+    assert [one.index for one in found] == [1, 0]
+
+
+def test_of_two_labels_the_one_that_still_counts_is_worth_the_look() -> None:
+    lost = replace(TWO, sample=replace(TWO.sample, label="b"), weight=0.0)
+    assert [one.index for one in rank([lost, TWO])] == [1, 0]
+    held = replace(TWO, sample=replace(TWO.sample, split="val"), weight=None, average=None)
+    kept = replace(TWO, average=None)
+    assert [one.index for one in rank([held, kept])] == [1, 0]
 
 
 @given(known=labels(), by=share)

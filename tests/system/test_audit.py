@@ -63,6 +63,21 @@ def test_json_is_one_object_with_all_labels_in_order(
     assert len(found["groups"]) == 8
 
 
+def test_two_orders_of_the_same_figures(
+    trained: Callable[[str], Trained], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(trained("gray").run, tmp_path / "run")
+    gain = json.loads(ask(capsys, folder, "--json"))
+    wrong = json.loads(ask(capsys, folder, "--json", "--order", "wrong"))
+    assert (gain["order"], wrong["order"]) == ("gain", "wrong")
+    likely = {row["label"]: row["wrong"] for row in gain["labels"]}
+    assert {row["label"]: row["wrong"] for row in wrong["labels"]} == likely
+    assert [row["label"] for row in wrong["labels"]] != [row["label"] for row in gain["labels"]]
+    kept = read_audit(folder)
+    assert kept is not None and kept.order == "wrong"
+    assert "A score is how likely a label is wrong." in (folder / "audit/audit.html").read_text()
+
+
 def test_a_budget_and_a_quality_limit_what_is_named_and_not_what_is_kept(
     trained: Callable[[str], Trained], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -7,13 +7,18 @@ import statistics
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from labelmend.audit.evidence import Evidence
 
+Order = Literal["gain", "wrong"]
+"""What a network gains from a look, or how likely a label is wrong."""
+
 PRIOR = {"weak": -2.0, "strong": -5.0}
-"""Log-odds that a label is worth a look of which nothing else is known: 12 %, and less than 1 %."""
-UNUSED = -1.0
-"""Added for weak labels that were held out: nothing is trained on them, and nothing judged by."""
+"""Log-odds that a label is wrong of which nothing else is known: 12 %, and less than 1 %."""
+IGNORED = 0.03
+"""What a label of which training takes no notice is worth looking at, beside one that counts fully:
+put right, it is one more to learn from, but it did no harm before."""
 DISAGREEMENT = 4.0
 OTHERS = 16.0
 WEIGHT = 4.0
@@ -21,8 +26,6 @@ DISPLACEMENT = 4.0
 ANNOTATOR = 2.0
 """How many log-odds a disagreement with the prediction, one with other labels of the image, a lost
 weight, a displacement and an annotator count."""
-LATEST = 0.25
-"""The share of the latest weight in what a weight says; the rest is its average over training."""
 FEW = 5
 """Of fewer labels one cannot say how much disagreement is usual among them."""
 SHRINK = 4.0
@@ -36,40 +39,50 @@ class Standing:
     Attributes:
         index: which label, as they were given.
         score: above 0 and at most 1, never rising along the order.
+        wrong: how likely it is wrong, by what is known; above 0 and at most 1.
         like: the earlier label that it is nearly identical to, as it was given.
         terms: what speaks against it (above 0) or for it, in log-odds, by name.
     """
 
     index: int
     score: float
+    wrong: float
     like: int | None
     terms: Mapping[str, float]
 
 
 def rank(
-    evidence: Sequence[Evidence], alike: Mapping[int, Collection[int]] | None = None
+    evidence: Sequence[Evidence],
+    alike: Mapping[int, Collection[int]] | None = None,
+    *,
+    order: Order = "gain",
 ) -> list[Standing]:
-    """All labels, those that are most likely worth a look first.
+    """All labels, those that are most worth a look first.
 
-    The score of a label is ``1 / (1 + exp(-s))``, and ``s`` is a sum of
+    How likely a label is ``wrong`` is ``1 / (1 + exp(-s))``, and ``s`` is a sum of
 
-    - its prior: a strong label is rarely wrong; a weak one that was held out is used nowhere;
+    - its prior: a strong label is rarely wrong;
     - 4 times its disagreement with the prediction, less what is usual (the median) among labels
       that were trained on like it, or held out like it;
-    - 4 times 1 - 2 w, where w is its weight as a share of the highest: a quarter the latest, three
-      quarters the average over training;
+    - 4 times 1 - 2 w, where w is its weight on average over training, as a share of the highest;
     - 4 times the part of the disagreement that a displacement explains, times how sure that is;
     - 16 times its disagreement with the n other labels of its image, less what is usual; where
       there are any, the three above rest on the same prediction as those of the others do, and
       are divided by n + 1;
     - 2 times by how much the annotator's other labels are more doubtful than others are.
 
-    What is not known adds nothing. Labels that are nearly identical to an earlier one come after
-    all others. Of labels that score alike, the one with the larger loss comes first.
+    What is not known adds nothing. What there is to ``gain`` from a label is that, times
+    0.03 + 0.97 u, where u says how much it counts at the end of training: its latest weight as a
+    share of the highest, 1 for strong labels, 0 for weak ones that were held out. A wrong label
+    that has lost its weight does no harm any more.
+
+    Labels that are nearly identical to an earlier one come after all others. Of labels that score
+    alike, the one with the larger loss comes first.
 
     Args:
         evidence: of every label.
         alike: by number of a label, the numbers of those that are nearly identical to it.
+        order: what the score is.
 
     The trap: the figures of a label that was learned from flatter it. Comparing it with others
     that were learned from makes up for that on average, and not for one learned by heart.
@@ -86,12 +99,16 @@ def rank(
     for own, more in zip(terms, _annotators(evidence, terms), strict=True):
         own["annotator"] = ANNOTATOR * more
     sums = [math.fsum(own.values()) for own in terms]
+    wrong = [chance(one) for one in sums]
+    worth = [1.0 if order == "wrong" else _worth(one) for one in evidence]
+    score = [a * b for a, b in zip(wrong, worth, strict=True)]
     losses = [one.loss or 0.0 for one in evidence]
-    order = sorted(range(len(sums)), key=lambda i: (-sums[i], -losses[i], i))
-    first, behind = _parted(order, alike or {})
-    least = chance(sums[first[-1]]) if first else 1.0
-    leading = [Standing(i, chance(sums[i]), None, terms[i]) for i in first]
-    return leading + [Standing(i, least * chance(sums[i]), j, terms[i]) for i, j in behind]
+    # Sums stand for chances where those are 1 but for rounding.
+    places = sorted(range(len(sums)), key=lambda i: (-score[i], -sums[i], -losses[i], i))
+    first, behind = _parted(places, alike or {})
+    least = score[first[-1]] if first else 1.0
+    leading = [Standing(i, score[i], wrong[i], None, terms[i]) for i in first]
+    return leading + [Standing(i, least * score[i], wrong[i], j, terms[i]) for i, j in behind]
 
 
 def chance(odds: float) -> float:
@@ -105,20 +122,24 @@ def chance(odds: float) -> float:
 
 def _own(one: Evidence, usual: float, odd: float) -> dict[str, float]:
     """What a label says of itself; ``usual`` and ``odd`` are usual disagreements."""
-    sample, seen = one.sample, 1 / (one.fellows + 1)
-    unused = sample.quality == "weak" and sample.split != "train"
-    lost = 0.0
-    if one.weight is not None and one.average is not None:
-        weight = LATEST * one.weight + (1 - LATEST) * one.average
-        lost = 1 - 2 * weight / one.highest
+    seen = 1 / (one.fellows + 1)
+    lost = 0.0 if one.average is None else 1 - 2 * one.average / one.highest
     moved = one.moves * (one.confidence or 0.0) * max(one.explained, 0.0)
     return {
-        "prior": PRIOR[sample.quality] + UNUSED * unused,
+        "prior": PRIOR[one.sample.quality],
         "disagreement": DISAGREEMENT * seen * ((one.disagreement or 0.0) - usual),
         "others": 0.0 if one.others is None else OTHERS * (one.others - odd),
         "weight": WEIGHT * seen * lost,
         "displacement": DISPLACEMENT * seen * moved,
     }
+
+
+def _worth(one: Evidence) -> float:
+    """What a look at the label is worth if it is wrong: more, the more training rests on it."""
+    used = 1.0 if one.weight is None else one.weight / one.highest
+    if one.sample.quality == "weak" and not _learned(one):
+        used = 0.0
+    return IGNORED + (1 - IGNORED) * used
 
 
 def _learned(one: Evidence) -> bool:

@@ -56,11 +56,13 @@ def _line(evidence: Sequence[Evidence], one: Standing, company: str, *, regressi
     said = [texts[name] for name in loud] or _quiet(own, texts)
     if texts["disagreement"] and loud and "disagreement" not in loud:
         said.append(texts["disagreement"])
+    if loud and "weight" not in loud:
+        said.append(_still_used(own))
     if own.sample.quality == "strong" and loud:
         said.insert(0, "a strong label")
     if one.like is not None:
         said.insert(0, f"like {evidence[one.like].sample.label} above it")
-    return " ".join("; ".join(said).split())
+    return " ".join("; ".join(text for text in said if text).split())
 
 
 def _quiet(own: Evidence, texts: Mapping[str, str]) -> list[str]:
@@ -99,6 +101,14 @@ def _weight(own: Evidence) -> str:
         return f"weight {own.weight:.2f}{of}, but {own.average:.2f} on average"
     fell = own.began is not None and own.weight < own.began - 0.005
     return f"weight {'fell to ' * fell}{own.weight:.2f}{of}"
+
+
+def _still_used(own: Evidence) -> str:
+    """What makes a doubtful label do harm."""
+    if own.weight is None or 2 * own.weight <= own.highest:
+        return ""
+    of = "" if own.highest == 1 else f" of {own.highest:g}"
+    return f"still counts (weight {own.weight:.2f}{of})"
 
 
 def _displacement(own: Evidence) -> str:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from labelmend.audit.ranking import Order
 from labelmend.errors import SettingsError
 from labelmend.runs import Run, write_atomically
 
@@ -38,6 +39,7 @@ class Ranked:
         split: train, val or test.
         quality: strong or weak.
         score: larger is to be looked at first; above 0, at most 1.
+        wrong: how likely it is wrong, by what is known; likewise.
         weight: the latest, of a weak training label; None of others.
         displacement: where it belongs, in positions of the file; all 0 where it is in place, None
             where that is not known.
@@ -55,6 +57,7 @@ class Ranked:
     split: str
     quality: str
     score: float
+    wrong: float
     weight: float | None
     displacement: tuple[float, ...] | None
     confidence: float | None
@@ -106,6 +109,7 @@ class Audit:
         data: a digest of which labels these are.
         notes: sentences on what could not be found out.
         budget: how many labels somebody wants to look at; None where nobody said.
+        order: by what the network gains from a look, or by how likely a label is wrong.
     """
 
     run: str
@@ -117,6 +121,7 @@ class Audit:
     data: str = ""
     notes: tuple[str, ...] = ()
     budget: int | None = None
+    order: Order = "gain"
 
     def within(self, budget: int | None) -> Audit:
         """The same with a budget.
@@ -138,11 +143,7 @@ class Audit:
         return self.labels[: self.budget]
 
     def share(self, many: int) -> float:
-        """What part of all that is to be gained the first so many labels hold; 1 of none.
-
-        A score is how likely a look is worth its time, so their sum is how many such looks there
-        are.
-        """
+        """What part of the sum of all scores the first so many labels hold; 1 of none."""
         total = math.fsum(one.score for one in self.labels)
         return math.fsum(one.score for one in self.labels[:many]) / total if total else 1.0
 
@@ -151,6 +152,7 @@ class Audit:
         return {
             "step": self.step,
             "model": self.model,
+            "order": self.order,
             "total": len(self.labels),
             "budget": self.budget,
             "share": round(self.share(len(self.best)), 6),
@@ -197,7 +199,7 @@ class Audit:
         """What the first so many labels hold, as a sentence."""
         if not self.labels:
             return "there is no label of that quality"
-        share = f"{100 * self.share(many):.0f} % of the expected gain"
+        share = f"{100 * self.share(many):.0f} % {SUMS[self.order]}"
         return f"the best {_count(many, 'label')} to look at hold {share}"
 
     def write(self) -> Path:
@@ -219,7 +221,12 @@ class Audit:
         return {"format": FORMAT, **whole, "budget": self.budget, "data": self.data}
 
 
-FORMAT = "labelmend audit 1"
+FORMAT = "labelmend audit 2"
+SUMS: dict[Order, str] = {
+    "gain": "of the expected gain",
+    "wrong": "of what is thought wrong",
+}
+"""What scores add up to."""
 
 
 def check_budget(budget: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labelmend.audit.alike import find_alike
 from labelmend.audit.looking import look
-from labelmend.audit.ranking import rank
+from labelmend.audit.ranking import Order, rank
 from labelmend.audit.reasons import explain
 from labelmend.audit.result import Audit, Ranked, sum_up
 from labelmend.audit.store import describe
@@ -12,13 +12,16 @@ from labelmend.inference.predictor import Predictor
 from labelmend.progress import Silent, Watcher
 
 
-def run_audit(predictor: Predictor, *, watcher: Watcher | None = None) -> Audit:
+def run_audit(
+    predictor: Predictor, *, order: Order = "gain", watcher: Watcher | None = None
+) -> Audit:
     """Every label of a run, weak and strong, of all splits, in the order in which to look at them.
 
     Nothing is written; see :meth:`Audit.write`.
 
     Args:
         predictor: from :func:`load`, which also says which checkpoint and network looks.
+        order: by what a network gains from a look, or by how likely a label is wrong.
         watcher: who sees the progress; nobody by default.
 
     Raises:
@@ -30,7 +33,7 @@ def run_audit(predictor: Predictor, *, watcher: Watcher | None = None) -> Audit:
     learned wrong labels by heart finds nothing wrong with them.
     """
     evidence, prints, notes = look(predictor, watcher or Silent())
-    standings = rank(evidence, find_alike(prints))
+    standings = rank(evidence, find_alike(prints), order=order)
     reasons = explain(evidence, standings, predictor.spec.task == "regression")
     labels = []
     for one, reason in zip(standings, reasons, strict=True):
@@ -45,6 +48,7 @@ def run_audit(predictor: Predictor, *, watcher: Watcher | None = None) -> Audit:
                 sample.split,
                 sample.quality,
                 one.score,
+                one.wrong,
                 known.weight,
                 known.displacement,
                 known.confidence,
@@ -62,4 +66,5 @@ def run_audit(predictor: Predictor, *, watcher: Watcher | None = None) -> Audit:
         sum_up(labels, "group"),
         describe(predictor.run.data),
         tuple(notes),
+        order=order,
     )

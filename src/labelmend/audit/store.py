@@ -7,8 +7,9 @@ import json
 import math
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from labelmend.audit.ranking import Order
 from labelmend.audit.result import FORMAT, RECORD, Audit, Part, Ranked, digest, folder_of
 from labelmend.errors import DamagedError
 from labelmend.runs import Run
@@ -69,7 +70,9 @@ def _parse(record: dict[str, Any], run: str) -> Audit:
     """
     if record.pop("sum") != digest(record) or record["format"] != FORMAT:
         raise ValueError("not what was written")
-    budget = record["budget"]
+    budget, order = record["budget"], record["order"]
+    if order not in get_args(Order):
+        raise ValueError("not an order of labels")
     return Audit(
         run,
         int(record["step"]),
@@ -80,6 +83,7 @@ def _parse(record: dict[str, Any], run: str) -> Audit:
         _text(record["data"]),
         tuple(_text(note) for note in _rows(record["notes"])),
         None if budget is None else int(budget),
+        order,
     )
 
 
@@ -90,7 +94,7 @@ def _ranked(row: dict[str, Any]) -> Ranked:
     found: dict[str, Any] = {name: _text(row[name]) for name in _TEXTS}
     found |= {name: None if row[name] is None else _number(row[name]) for name in _FIGURES}
     found["displacement"] = None if there is None else tuple(_number(v) for v in there)
-    return Ranked(score=_number(row["score"]), **found)
+    return Ranked(score=_number(row["score"]), wrong=_number(row["wrong"]), **found)
 
 
 def _part(row: dict[str, Any]) -> Part:

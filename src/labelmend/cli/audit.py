@@ -9,6 +9,7 @@ from labelmend.cli.loading import Model, Which, load_predictor
 from labelmend.cli.output import Json, as_json, make_watcher
 
 Quality = Literal["weak", "strong", "all"]
+Order = Literal["gain", "wrong"]
 
 
 def audit(
@@ -17,6 +18,7 @@ def audit(
     *,
     budget: int | None = None,
     quality: Quality = "all",
+    order: Order = "gain",
     checkpoint: Which = "last",
     model: Model = "main",
     device: str = "auto",
@@ -35,6 +37,9 @@ def audit(
         all there is to gain they hold.
     quality
         weak, strong or all: whose labels are named; the files hold all.
+    order
+        gain: what the network gains from a look comes first, that is labels that are
+        likely wrong and still counted. wrong: whatever is most likely wrong.
     checkpoint
         last or best.
     model
@@ -54,7 +59,7 @@ def audit(
     check_budget(budget)
     predictor = load_predictor(run, checkpoint, model, device, network)
     watcher = make_watcher(quiet=json, title="looking")
-    found = run_audit(predictor, watcher=watcher).within(budget)
+    found = run_audit(predictor, order=order, watcher=watcher).within(budget)
     folder = found.write()
     page = write_audit_page(predictor, found, watcher=watcher)
     shown = found.only(quality)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labelmend.audit import Audit, Part, Ranked
-from labelmend.audit.result import folder_of, telling
+from labelmend.audit.ranking import Order
+from labelmend.audit.result import SUMS, folder_of, telling
 from labelmend.errors import LabelmendError
 from labelmend.inference.predictor import Predictor
 from labelmend.progress import Silent, Watcher
@@ -25,6 +26,11 @@ PAGE = "audit.html"
 MOST_SHOWN, LEAST_SHOWN, ENOUGH = 60, 12, 0.95
 """At most so many labels are shown: those of the budget, or without one as many as hold so much of
 what is to be gained, but so many at the least; the table file holds all."""
+SCORES: dict[Order, str] = {
+    "gain": "A score is how likely a label is wrong, times how much it still counts in training.",
+    "wrong": "A score is how likely a label is wrong.",
+}
+"""What a score is."""
 MOST_PARTS = 20
 """So many annotators, or groups, are listed."""
 
@@ -93,7 +99,7 @@ class _Maker:
         following = join("To repair them: ", element("code", command))
         figures = [
             ("labels", f"{len(audit.labels):,}", f"{weak:,} weak"),
-            (f"held by the best {many:,}", f"{100 * audit.share(many):.0f} %", "of the gain"),
+            (f"held by the best {many:,}", f"{100 * audit.share(many):.0f} %", SUMS[audit.order]),
             ("lie elsewhere", f"{sum(one.moves for one in audit.labels):,}", "by what is clear"),
             ("repeat others", f"{sum(bool(one.like) for one in audit.labels):,}", "come last"),
         ]
@@ -154,9 +160,10 @@ class _Maker:
 
     def _tile(self, place: int, one: Ranked) -> Html:
         picture, note = self._picture(self.samples[one.label], one)
+        most = self.audit.labels[0].score
         bar = element(
             "span",
-            element("span", style=f"width: {100 * one.score:.1f}%"),
+            element("span", style=f"width: {100 * one.score / most:.1f}%"),
             class_="bar",
             aria_hidden="true",
         )
@@ -196,8 +203,8 @@ class _Maker:
     def _parts(self) -> list[Html]:
         audit = self.audit
         text = (
-            "Scores added up in order, as a share of all; dashed: in no order. A score is how "
-            "likely a look is worth its time, by what is known; it is no measured frequency."
+            "Scores added up in order, as a share of all; dashed: in no order. "
+            f"{SCORES[audit.order]} By what is known; it is no measured frequency."
         )
         gain = element("div", chart(draw_gain(audit), text), class_="charts")
         found = [section("gain", "What a budget buys", gain)]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from labelmend.audit import Audit
+from labelmend.audit.result import SUMS
 from labelmend.inference.places import Place, moved_arrays
 from labelmend.report.canvas import MUTED, STRONG, STYLE, WEAK, to_svg
 from labelmend.report.markup import Html, element, join
@@ -93,7 +94,7 @@ def draw_gain(audit: Audit) -> Html:
                 textcoords="offset points",
                 va="top",
             )
-        axes.set_title("expected gain that the first labels hold")
+        axes.set_title(f"what the first labels hold {SUMS[audit.order]}")
         axes.set_xlabel("labels looked at")
         axes.set_xlim(0, looked[-1])
         axes.set_ylim(0, 1.02)

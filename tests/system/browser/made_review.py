@@ -186,6 +186,7 @@ def rank(predictor: Predictor) -> list[Ranked]:
             Ranked(
                 **about,
                 score=1 / (1 + place / 3),
+                wrong=1 / (1 + place / 3),
                 weight=0.08 + place / 50 if weak else None,
                 displacement=moved if weak else None,
                 confidence=0.93 if weak else None,

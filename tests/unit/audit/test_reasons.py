@@ -47,6 +47,15 @@ def test_a_weight_that_came_back() -> None:
     assert reason(one).startswith("weight 0.55, but 0.05 on average")
 
 
+def test_a_doubtful_label_that_still_counts_says_so() -> None:
+    one = label("a", disagreement=0.8, weight=0.9, average=0.5, began=0.5)
+    assert reason(one) == "prediction and label overlap by 20 %; still counts (weight 0.90)"
+    two = replace(one, weight=1.5, average=1.0, highest=2.0)
+    assert reason(two).endswith("still counts (weight 1.50 of 2)")
+    assert "still counts" not in reason(replace(one, weight=0.4))
+    assert "still counts" not in reason(replace(one, disagreement=0.06))
+
+
 def test_weights_that_can_be_higher_say_so() -> None:
     one = label("a", disagreement=0.69, weight=0.1, average=0.1, began=0.5, highest=2.0)
     assert "weight fell to 0.10 of 2" in reason(one)

@@ -26,7 +26,7 @@ def ranked(name: str, score: float, **known: Any) -> Ranked:
     figures: dict[str, Any] = {"weight": 0.5, "displacement": (1.0, -2.0), "confidence": 0.9}
     more: dict[str, Any] = {"disagreement": 0.25, "reason": "why", "like": ""}
     given = {**about, **figures, **more, **known}
-    return Ranked(label=name, image=f"images/{name}", score=score, **given)
+    return Ranked(label=name, image=f"images/{name}", score=score, wrong=score, **given)
 
 
 LABELS = (
@@ -63,6 +63,12 @@ def test_a_budget_holds_a_share_of_all_scores(run: Run) -> None:
     for budget in (0, -1):
         with pytest.raises(SettingsError, match=f"1 or more labels to look at, not {budget}"):
             audit.within(budget)
+
+
+def test_what_scores_add_up_to_hangs_on_the_order(run: Run) -> None:
+    audit = of(run, order="wrong")
+    assert "labels to look at hold 100 % of what is thought wrong" in audit.within(3).to_text()
+    assert audit.to_json()["order"] == "wrong"
 
 
 def test_json_has_every_label_in_order_and_no_nan(run: Run) -> None:
@@ -145,6 +151,11 @@ def test_a_run_that_was_moved_keeps_its_audit(run: Run) -> None:
     assert read_audit(there) == replace(of(run), run=str(there))
 
 
+def test_an_audit_is_read_again_in_its_order(run: Run) -> None:
+    of(run, order="wrong").write()
+    assert read_audit(run) == of(run, order="wrong")
+
+
 def break_record(path: Path, how: str) -> None:
     record = json.loads(path.read_bytes())
     if how == "cut":
@@ -163,6 +174,7 @@ def break_record(path: Path, how: str) -> None:
             "text": lambda: record["labels"][0].update(label=7),
             "number": lambda: record["labels"][0].update(score="high"),
             "format": lambda: record.update(format="of another tool"),
+            "order": lambda: record.update(order="size"),
             "place": lambda: record["labels"][0].update(displacement=[True]),
         }[how]()
         record.pop("sum")
@@ -172,7 +184,19 @@ def break_record(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    ["cut", "digit", "bytes", "list", "missing", "extra", "text", "number", "format", "place"],
+    [
+        "cut",
+        "digit",
+        "bytes",
+        "list",
+        "missing",
+        "extra",
+        "text",
+        "number",
+        "format",
+        "order",
+        "place",
+    ],
 )
 def test_a_damaged_audit_is_refused_by_name(run: Run, how: str) -> None:
     path = of(run).write() / RECORD

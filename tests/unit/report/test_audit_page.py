@@ -117,6 +117,16 @@ def test_without_a_budget_only_labels_that_hold_something_are_shown(
     assert page_of(predictor, replace(audit, labels=labels)).count('class="tile"') == 2
 
 
+def test_bars_are_beside_the_first_and_the_page_says_what_scores_are(predictor: Predictor) -> None:
+    audit = run_audit(predictor)
+    labels = tuple(replace(o, score=0.1 / (n + 1)) for n, o in enumerate(audit.labels))
+    text = page_of(predictor, replace(audit, labels=labels))
+    assert "width: 100.0%" in text and "width: 50.0%" in text
+    assert "how much it still counts in training" in text and "of the expected gain" in text
+    other = page_of(predictor, replace(audit, order="wrong"))
+    assert "how much it still counts" not in other and "of what is thought wrong" in other
+
+
 def test_names_cannot_become_markup(predictor: Predictor) -> None:
     audit = run_audit(predictor)
     odd = [replace(one, reason="<script>x</script>", annotator="a<b>") for one in audit.labels]

@@ -78,6 +78,7 @@ def ranked(predictor: Predictor, **known: Any) -> list[Ranked]:
         Ranked(
             **{name: getattr(sample, name) for name in facts},
             score=1 / (1 + place),
+            wrong=1 / (1 + place),
             reason="says nobody",
             **{**nothing, **known},
         )
