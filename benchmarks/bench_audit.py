@@ -12,7 +12,8 @@ by how likely a label is wrong), and by their weight, the loss that was recorded
 disagreement with the prediction, that with other labels of the image (``bubil`` only), each alone,
 and at random. AUROC, and which share of the first tenth is bad.
 
-The figures in the formula were chosen on seeds 0 and 10 to 12; those that are shown are of seeds 3 to 5.
+The figures in the formula were chosen on seeds 0 and 10 to 12; those that are shown are of seeds
+3 to 5.
 
 Run: ``python benchmarks/bench_audit.py [SEED ...]``; results are kept one by one and not made
 again. What is kept is what is known of each label, so that the formula can be tried again.

@@ -29,7 +29,7 @@ def review(
     open: Flag = False,
     export: Flag = False,
 ) -> int:
-    """Serve a page on which to look at labels, the most doubtful first, and to repair them.
+    """Serve a page on which to look at labels, in the order of the audit, and to repair them.
 
     What is done is kept in RUN/review at once. Files of the data set are never changed; the page
     writes repaired labels beside them, when it is told to. Ctrl-C ends it.
