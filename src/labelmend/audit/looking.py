@@ -14,7 +14,7 @@ from labelmend.audit.evidence import Evidence, Remark
 from labelmend.audit.fellows import Fellows, distance
 from labelmend.audit.history import read_courses, read_places
 from labelmend.data.grid import Grid
-from labelmend.errors import DataError, SettingsError
+from labelmend.errors import SettingsError
 from labelmend.files.readers import load_verified, read_label
 from labelmend.inference.fix import Opened, moved_case, open_sample
 from labelmend.inference.offsets import Case
@@ -59,12 +59,7 @@ def look(predictor: Predictor, watcher: Watcher) -> tuple[list[Evidence], list[P
         DataError: when a file is gone or changed since training.
         NonFiniteError: when an image cannot be predicted, naming it.
     """
-    root = Path(predictor.run.data.root)
-    if not root.is_dir():
-        raise DataError(
-            f"{root} does not exist any more, and {predictor.run.path} was trained on the data "
-            "there; put it back"
-        )
+    predictor.run.data_folder()
     looking = _Looking(predictor)
     # Labels of one image one after the other: it is predicted once.
     samples = sorted(predictor.run.data.samples, key=lambda sample: sample.image)

@@ -50,6 +50,7 @@ for _command in (
     export.export,
     serve.serve,
     after.report,
+    after.attach,
     before.demo,
 ):
     app.command(_command)

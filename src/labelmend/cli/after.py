@@ -229,3 +229,27 @@ def report(run: Path, /, *, out: Path | None = None, network: str | None = None)
 
     print(f"report: {write_report(run, out, network=network)}")
     return 0
+
+
+def attach(run: Path, data: Path, /) -> int:
+    """Say where the data of a run lie now, after one of them was moved or copied.
+
+    A run and its data that were copied together, side by side as they were, find each other
+    without it.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    data
+        The data set's folder; all files must be those that the run was trained on.
+    """
+    from labelmend.catalogue.attached import attach as look_there
+    from labelmend.progress import counting
+    from labelmend.runs import Run
+
+    with counting(make_watcher(quiet=False, title="comparing")) as progress:
+        found = look_there(Run.open(run), data, progress)
+    many = len({path for s in found.data.samples for path in (s.image, s.label)})
+    print(f"{run}: its data lie in {found.data.root} from now on; {many:,} files are as they were")
+    return 0

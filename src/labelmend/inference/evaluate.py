@@ -312,11 +312,7 @@ def _samples(predictor: Predictor, split: Split | None) -> tuple[Split, tuple[Sa
     samples = data.of(chosen, "strong")
     if not samples:
         raise DataError(_no_sample(predictor, split))
-    if not Path(data.root).is_dir():
-        raise DataError(
-            f"{data.root} does not exist any more, and {predictor.run.path} was trained on the "
-            "data there; put it back"
-        )
+    predictor.run.data_folder()
     return chosen, samples
 
 

@@ -258,11 +258,7 @@ def _samples(predictor: Predictor) -> tuple[Sample, ...]:
         raise DataError(
             f"{run.path} has no weak label, and strong ones stay where they are; nothing to fix"
         )
-    if not Path(run.data.root).is_dir():
-        raise DataError(
-            f"{run.data.root} does not exist any more, and {run.path} was trained on the data "
-            "there; put it back"
-        )
+    run.data_folder()
     return run.weak
 
 

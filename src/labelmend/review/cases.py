@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from labelmend.data.grid import Grid
-from labelmend.errors import DataError, NonFiniteError, RunError, SettingsError, ShapeError
+from labelmend.errors import NonFiniteError, RunError, SettingsError, ShapeError
 from labelmend.files.readers import load_verified, read_as, read_label
 from labelmend.inference.places import Place, moved_arrays
 from labelmend.inference.predictor import Predictor
@@ -297,11 +297,7 @@ class Cases:
 
 def _samples(predictor: Predictor, order: Sequence[Ranked]) -> tuple[Sample, ...]:
     run = predictor.run
-    if not Path(run.data.root).is_dir():
-        raise DataError(
-            f"{run.data.root} does not exist any more, and {run.path} was trained on the data "
-            "there; put it back"
-        )
+    run.data_folder()
     known = {sample.label: sample for sample in run.data.samples}
     strange = [one.label for one in order if one.label not in known]
     if strange:

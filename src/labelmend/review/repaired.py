@@ -111,9 +111,7 @@ def export_repairs(run: Run, desk: Reviewed) -> Exported:
 
     A trap: what was changed and neither accepted nor rejected does not count.
     """
-    root = Path(run.data.root)
-    if not root.is_dir():
-        raise DataError(f"{root} does not exist any more; put the data set back")
+    root = run.data_folder()
     repairs = read_repairs(root)
     samples = {sample.label: sample for sample in run.data.samples}
     told, written, open_edits, replaced = dict(repairs), 0, 0, 0

@@ -15,6 +15,7 @@ from labelmend.config import Settings
 from labelmend.errors import DamagedError, RunError, SettingsError
 from labelmend.runs.records import from_json, from_table, plain, to_json, to_table
 from labelmend.runs.sums import SUMS, read_sums, read_verified
+from labelmend.runs.whereabouts import find_data
 from labelmend.types import DataSet, DataSpec, Sample
 
 SETTINGS, MANIFEST, DATA, RUN = "settings.toml", "manifest.csv", "data.json", "run.json"
@@ -46,13 +47,17 @@ class Problem(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a run was begun with; it never changes afterwards."""
+    """What a run was begun with; it never changes afterwards.
+
+    But for where the data lie: ``way`` leads there from the run folder, as it was in the beginning.
+    """
 
     settings: Settings
     data: DataSet
     facts: dict[str, Any]
     environment: dict[str, Any]
     problems: tuple[LeftOut, ...]
+    way: str = ""
 
     @classmethod
     def make(
@@ -61,10 +66,12 @@ class Description:
         data: DataSet,
         facts: Mapping[str, object],
         problems: Iterable[Problem],
+        way: str = "",
     ) -> Description:
         """As :meth:`read` will give it back."""
         left_out = tuple(LeftOut(problem.file, problem.message) for problem in problems)
-        return cls(settings, data, plain(facts, "facts"), describe_environment(settings), left_out)
+        environment = describe_environment(settings)
+        return cls(settings, data, plain(facts, "facts"), environment, left_out, way)
 
     @classmethod
     def read(cls, folder: Path) -> Description:
@@ -89,12 +96,15 @@ class Description:
                 f"{folder} was written by labelmend {run['environment']['labelmend']} in a format "
                 f"({run['format']}) that this version does not read ({_FORMAT}); update labelmend"
             )
+        way = data.get("way", "")
+        data["root"] = find_data(folder, data["root"], way)
         return cls(
             _read_settings(files[SETTINGS], folder / SETTINGS),
             _read_data(data, files[MANIFEST], folder / MANIFEST),
             run["facts"],
             run["environment"],
             tuple(LeftOut(**problem) for problem in data["left_out"]),
+            way,
         )
 
     def files(self) -> dict[str, bytes]:
@@ -107,6 +117,7 @@ class Description:
         run = {"format": _FORMAT, "environment": self.environment, "facts": self.facts}
         data = {
             "root": self.data.root,
+            "way": self.way,
             "spec": asdict(self.data.spec),
             "notes": self.data.notes,
             "left_out": [problem._asdict() for problem in self.problems],

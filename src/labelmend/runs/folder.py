@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labelmend.config import Settings
-from labelmend.errors import RunError
+from labelmend.errors import DataError, RunError
 from labelmend.runs.atomic import keeping, sweep, sync_folder, write_atomically, write_folder
 from labelmend.runs.checkpoints import (
     Checkpoint,
@@ -23,6 +23,7 @@ from labelmend.runs.disk import Disk
 from labelmend.runs.locks import Lock
 from labelmend.runs.records import Lines, from_table, plain, read_field, sync_lines, to_table
 from labelmend.runs.sums import read_bytes
+from labelmend.runs.whereabouts import way_to
 from labelmend.types import DataSet, Sample
 
 _METRICS, _HISTORY = "metrics.jsonl", "weights.jsonl"
@@ -65,7 +66,8 @@ class Run:
             StorageError: when the disk refuses.
         """
         path = Path(path).resolve()
-        files = Description.make(settings, data, facts, problems).files()
+        way = way_to(path, data.root)
+        files = Description.make(settings, data, facts, problems, way).files()
         refuse_occupied(path)
         with keeping("the run", path, sum(len(content) for content in files.values())):
             _make_folder(path.parent)
@@ -92,8 +94,25 @@ class Run:
 
     @property
     def data(self) -> DataSet:
-        """The data set with splits and a hash per file, as it was when the run began."""
+        """The data set with splits and a hash per file, as it was when the run began.
+
+        Its root is where the data lie by now, as far as that is known; see :meth:`data_folder`.
+        """
         return self._description.data
+
+    def data_folder(self) -> Path:
+        """Where the data lie by now.
+
+        Raises:
+            DataError: when they are not there.
+        """
+        root = Path(self.data.root)
+        if not root.is_dir():
+            raise DataError(
+                f"{root} does not exist any more, and {self.path} was trained on the data there; "
+                f"put it back, or say where it is now: labelmend attach {self.path} DATA"
+            )
+        return root
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from labelmend.catalogue.attached import changed_files
 from labelmend.config import Settings
 from labelmend.config import preset as named_settings
 from labelmend.errors import ChangedDataError, LabelmendError, SettingsError, Stopped
-from labelmend.files.readers import hash_file
 from labelmend.networks.trust import check_named
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import Checkpoint, Run
@@ -23,7 +23,6 @@ from labelmend.training.assembly.begin import create_run
 from labelmend.training.assembly.parts import assemble, rehearse
 from labelmend.training.processes import Processes
 from labelmend.training.trainer import Trainer
-from labelmend.types import DataSet
 
 __all__ = ["assemble", "fit", "resume"]
 
@@ -84,7 +83,7 @@ def resume(run: str | Path, *, network: str | None = None, watcher: Watcher | No
     check_named(opened.settings.network.name, network, str(opened.path))
     with _company(opened.settings) as fabric:
         watcher = _only_first(fabric, watcher)
-        _refuse_changed(opened.data)
+        _refuse_changed(opened)
         _train(fabric, opened, watcher, resumed=True)
     return opened
 
@@ -152,26 +151,15 @@ def _created(fabric: Fabric, data: Path, out: Path, settings: Settings, watcher:
     return Run.open(out)
 
 
-def _refuse_changed(data: DataSet) -> None:
-    recorded = {s.image: s.image_sha256 for s in data.samples}
-    recorded |= {s.label: s.label_sha256 for s in data.samples}
-    root = Path(data.root)
-    if not root.is_dir():
-        raise ChangedDataError(
-            f"{root} does not exist any more, and this run goes on only with the data it began "
-            "with; put it back, or start a new run with --out"
-        )
-    changed = [name for name, digest in recorded.items() if _hash(root / name) != digest]
+def _refuse_changed(run: Run) -> None:
+    root = run.data_folder()
+    changed = changed_files(run.data, root)
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise ChangedDataError(
             f"{root / changed[0]}{more} changed since this run began; a run goes on only with "
             "the files it began with: restore them, or start a new run with --out"
         )
-
-
-def _hash(path: Path) -> str:
-    return hash_file(path) if path.exists() else ""
 
 
 def _train(fabric: Fabric, run: Run, watcher: Watcher, *, resumed: bool) -> None:
