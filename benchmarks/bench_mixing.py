@@ -38,8 +38,9 @@ STRONG, WEAK, TEST = 20, 180, 60
 
 
 def dual(dual: dict[str, Any] | None = None, **mixing: Any) -> dict[str, Any]:
-    """Mixed images and two models, with options."""
-    return {"mixing": {"use": True, **mixing}, "dual": {"use": True, **(dual or {})}}
+    """Mixed images and two models that see one image of a pair each, with options."""
+    each = {"use": True, "both": False}
+    return {"mixing": {"use": True, **mixing}, "dual": {**each, **(dual or {})}}
 
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -23,15 +23,15 @@ from .test_processes import EXACT, assert_agree, first_step
 from .test_resume import STEPS, KillAt, assert_same, remembered
 
 MIX = {"mixing": {"use": True}}
-DUAL = {**MIX, "dual": {"use": True}}
+DUAL = {**MIX, "dual": {"use": True, "both": False}}
 ALL = {
     "mixing": {"use": True, "average": 0.9, "ramp": 0.5, "gate": 0.6, "weigh": "position"},
-    "dual": {"use": True, "judges": "both"},
+    "dual": {"use": True, "both": False, "judges": "both"},
 }
 WAYS = {
     "mix": MIX,
     "dual": DUAL,
-    "both": {**MIX, "dual": {"use": True, "both": True, "judges": "both"}},
+    "both": {**MIX, "dual": {"use": True, "judges": "both"}},
     "average": {"mixing": {"use": True, "average": 0.9, "hard": False}, "dual": {"use": True}},
     "by weight": {**preset("seed_a"), "weighting": {**EXACT["weighting"], "use": "both"}},
     "strong first": {"mixing": {"use": True, "pairs": "strong_first", "weigh": "position"}},
@@ -171,7 +171,7 @@ def test_the_trainer_says_when_the_second_model_is_idle(data, tmp_path, small, m
     monkeypatch.setattr("labelmend.training.idle.WINDOW", 2)
     watcher = Sayings()
     small["network"]["dropout"] = 0.0
-    dual = {"use": True, "both": True}
+    dual = {"use": True}
     fit(data, tmp_path / "run", steps=12, watcher=watcher, **{**small, **MIX, "dual": dual})
     assert sum("second model is idle" in text for text in watcher.said) == 1
     run = Run.open(tmp_path / "run")

@@ -101,7 +101,8 @@ def test_what_the_presets_are(
     # ... and nothing else.
     named = {"weighting": {"method": method, "initial": initial, "use": use}}
     named |= {"batch": {"strong_share": strong_share, "ending": ending}, "mixing": {"use": mixing}}
-    assert chosen == Settings.make(named, {"dual": {"use": dual}})
+    named |= {"dual": {"use": dual, "both": name != "seed_a"}}
+    assert chosen == Settings.make(named)
 
 
 def test_every_preset_is_described_and_named_as_its_function() -> None:

@@ -62,19 +62,20 @@ def seed_a() -> dict[str, Any]:
 
     Weights count in the sampler and in the loss, as its paragraph 77 and equation 11 say together:
     the first image of a pair is drawn by weight out of all samples (a strong one weighs 1), the
-    second uniformly. How a label is judged is ours: fit, and similarity over curvature.
+    second uniformly, and either network sees one of the two. How a label is judged is ours: fit,
+    and similarity over curvature.
 
     Take it to repeat the document. It costs two networks, and a weight counts twice: in how often
     a label is drawn, and in how much it then says.
 
     >>> seed_a()["weighting"], seed_a()["dual"]
-    ({'use': 'both'}, {'use': True})
+    ({'use': 'both'}, {'use': True, 'both': False})
     """
     return {
         "weighting": {"use": "both"},
         "batch": {"strong_share": None, "ending": "as_is"},
         "mixing": {"use": True},
-        "dual": {"use": True},
+        "dual": {"use": True, "both": False},
     }
 
 

@@ -289,7 +289,7 @@ class DualSettings(Section):
         False, description="train an auxiliary network beside the main one: labelmend train --dual"
     )
     both: bool = Field(
-        False, description="either network sees both images of a pair, not one of them"
+        True, description="either network sees both images of a pair, not one of them"
     )
     judges: Literal["main", "both"] = Field(
         "main", description="whose gradients say how much a label counts: those of the main "

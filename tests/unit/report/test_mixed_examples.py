@@ -37,8 +37,8 @@ MOVING = {
 """Two weight steps, after each of which the next step would draw otherwise."""
 WAYS = {
     "labels": {"mixing": {"use": True}},
-    "dual": {"mixing": MIX, "dual": {"use": True}},
-    "both": {"mixing": MIX, "dual": {"use": True, "both": True}},
+    "dual": {"mixing": MIX, "dual": {"use": True, "both": False}},
+    "both": {"mixing": MIX, "dual": {"use": True}},
     "averages": {"mixing": {**MIX, "average": 0.9, "soften": 1.0}, "dual": {"use": True}},
     "one, by itself": {"mixing": {**MIX, "target": "predictions", "hard": False}},
     "trusted": {"mixing": {**MIX, "target": "trusted"}, "dual": {"use": True}},

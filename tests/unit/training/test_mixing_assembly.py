@@ -58,12 +58,12 @@ def test_who_predicts_is_said_or_follows_from_what_else_was_said(
 
 
 @pytest.mark.parametrize("asked", OF_PREDICTIONS, ids=str)
-@pytest.mark.parametrize("dual", [{}, {"use": True}, {"use": True, "both": True}], ids=str)
+@pytest.mark.parametrize("dual", [{}, {"use": True}, {"use": True, "both": False}], ids=str)
 def test_a_step_costs_what_is_passed_through(asked: dict, dual: dict) -> None:
     """In images of a pair: forward with gradients 1 + 2, and forward alone 1; plain is 2 · 3."""
     settings = Settings.make({"mixing": {"use": True, **asked}, "dual": dual})
     networks = 2 if dual else 1
-    own = 1 if dual and not dual.get("both") else 2
+    own = 1 if dual and not dual.get("both", True) else 2
     unseen = 0
     if mixing.predicts(settings):
         unseen = 2 if asked.get("average") else 2 - own
@@ -106,16 +106,16 @@ def test_settings_reach_the_objective() -> None:
     usual = made()
     assert (usual.cut.classes, usual.cut.background, usual.cut.border) == (3, False, 0.0)
     assert (usual.target.predicted, usual.target.soft, usual.target.gate) == (False, None, 0.0)
-    assert not usual.target.by_position and not usual.both and usual.plain is PLAIN
+    assert not usual.target.by_position and usual.both and usual.plain is PLAIN
     layer = {"background": True, "soften": 1.5, "weigh": "position", "gate": 0.7}
-    other = made({"mixing": layer, "dual": {"use": True, "both": True}})
+    other = made({"mixing": layer, "dual": {"use": True, "both": False}})
     assert (other.cut.background, other.cut.border) == (True, 1.5)
     assert (other.target.predicted, other.target.gate, other.target.by_position) == (
         True,
         0.7,
         True,
     )
-    assert other.both and other.target.soft is None
+    assert not other.both and other.target.soft is None
     assert made({"seed": 1}).cut.seed != usual.cut.seed == made({"seed": 0}).cut.seed
 
 

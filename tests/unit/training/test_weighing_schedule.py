@@ -178,11 +178,11 @@ PASSES = [
     ({"use": True, "target": "predictions"}, {}, 4.5),
     ({"use": True, "average": 0.9}, {}, 5.5),
     ({"use": True, "target": "predictions", "average": 0.9}, {}, 5.5),
-    ({"use": True}, {"use": True}, 7),
-    ({"use": True, "average": 0.9}, {"use": True}, 8),
-    ({"use": True}, {"use": True, "both": True}, 9),
-    ({"use": True, "average": 0.9}, {"use": True, "both": True}, 11),
-    ({"average": 0.9}, {"both": True, "judges": "both"}, 3),
+    ({"use": True}, {"use": True, "both": False}, 7),
+    ({"use": True, "average": 0.9}, {"use": True, "both": False}, 8),
+    ({"use": True}, {"use": True}, 9),
+    ({"use": True, "average": 0.9}, {"use": True}, 11),
+    ({"average": 0.9}, {"judges": "both"}, 3),
 ]
 
 
