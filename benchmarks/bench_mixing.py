@@ -159,27 +159,33 @@ def table(results: dict[str, Any]) -> str:
     Methods that were not run are left out.
     """
     lines = [
-        "| method | " + " | ".join(f"{s} | beside weights" for s in SETS) + " |",
-        "|---" * (1 + 2 * len(SETS)) + "|",
+        "| method | " + " | ".join(f"{s}: seeds | Dice | beside weights" for s in SETS) + " |",
+        "|---" * (1 + 3 * len(SETS)) + "|",
     ]
     for method, (words, _) in METHODS.items():
-        cells = [words, *(cell for images in SETS for cell in _cells(results, images, method))]
-        if any(cell != "–" for cell in cells[1:]):
-            lines.append("| " + " | ".join(cells) + " |")
+        cells = [cell for images in SETS for cell in _cells(results, images, method)]
+        if any(cell != "–" for cell in cells):
+            lines.append("| " + " | ".join([words, *cells]) + " |")
     return "\n".join(lines)
 
 
-def _cells(results: dict[str, Any], images: str, method: str) -> tuple[str, str]:
+def _cells(results: dict[str, Any], images: str, method: str) -> tuple[str, str, str]:
     found = {s: results[key(images, method, s)] for s in SEEDS if key(images, method, s) in results}
     if not found:
-        return "–", "–"
-    values = [run["main"] for run in found.values()]
-    value = f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+        return "–", "–", "–"
+    value = _spread([run["main"] for run in found.values()], "")
     base = {s: results.get(key(images, "weighted", s)) for s in found}
     apart = [found[s]["main"] - base[s]["main"] for s in found if base[s]]
     if method == "weighted" or not apart:
-        return value, "–"
-    return value, f"{statistics.mean(apart):+.3f} ({min(apart):+.3f} to {max(apart):+.3f})"
+        return str(len(found)), value, "–"
+    return str(len(found)), value, _spread(apart, "+")
+
+
+def _spread(values: list[float], sign: str) -> str:
+    """The mean, and of more than one the least and the largest."""
+    mean = f"{statistics.mean(values):{sign}.3f}"
+    ends = f" ({min(values):{sign}.3f} to {max(values):{sign}.3f})"
+    return mean + ends * (len(values) > 1)
 
 
 def key(images: str, method: str, seed: int) -> str:

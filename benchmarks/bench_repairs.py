@@ -114,16 +114,14 @@ def _repair(data: Path, case: planted.Planted, places: list[int], mark: Quality)
     write_repairs(data, repairs)
 
 
-def table(results: dict[str, Any]) -> str:
+def table(results: dict[str, Any], mark: str) -> str:
     """Gain in Dice over no repair, every seed, as Markdown."""
-    head = ["| images | mistakes | then | order |", *(f" {count} repaired |" for count in COUNTS)]
-    lines = ["".join(head), "|---" * (len(COUNTS) + 4) + "|"]
+    heads = ["images and mistakes", "repaired", *(NAMES[order] for order in ORDERS)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for images, scene in PARTS:
-        for mark in MARKS:
-            for order in ORDERS:
-                cells = [_cell(results, f"{images}/{scene}", order, n, mark) for n in COUNTS]
-                row = (images, scene, WORDS[mark], NAMES[order], *cells)
-                lines.append(f"| {' | '.join(row)} |")
+        for count in COUNTS:
+            cells = [_cell(results, f"{images}/{scene}", order, count, mark) for order in ORDERS]
+            lines.append(f"| {' | '.join([f'{images}, {scene}', str(count), *cells])} |")
     return "\n".join(lines)
 
 
@@ -143,7 +141,7 @@ def _cell(results: dict[str, Any], part: str, order: str, count: int, mark: str)
     runs = [results[f"{part}/{seed}/{order}/{count}/{mark}"] for seed in SEEDS]
     bad = statistics.mean(run["bad"] for run in runs)
     each = ", ".join(f"{gain:+.3f}" for gain in found)
-    return f"**{statistics.mean(found):+.3f}** ({each}); {bad:.0f} were bad"
+    return f"**{statistics.mean(found):+.4f}** ({each}); {bad:.0f} were bad"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -194,7 +192,8 @@ def main() -> None:
     for seed in SEEDS:
         for images, scene in PARTS:
             run_one(images, scene, seed, keep, results)
-    print(table(results))
+    for mark in MARKS:
+        print(f"\n{WORDS[mark]}\n\n{table(results, mark)}")
     if given.picture:
         draw(results, given.picture)
 
