@@ -163,12 +163,8 @@ def _meaning(error: sqlite3.Error, path: Path) -> Exception:
 
 def _check_file(connection: sqlite3.Connection, path: Path) -> int:
     """The version of our tables in a file, 0 for an empty one."""
-
-    def ask(sql: str) -> int:
-        return int(connection.execute(sql).fetchone()[0])
-
-    application, version = ask("PRAGMA application_id"), ask("PRAGMA user_version")
-    if (application, version) == (0, 0) and ask("SELECT count(*) FROM sqlite_master") == 0:
+    application, version, tables = _at_once(connection)
+    if (application, version, tables) == (0, 0, 0):
         return 0
     if application != APPLICATION:
         raise RunError(
@@ -181,6 +177,22 @@ def _check_file(connection: sqlite3.Connection, path: Path) -> int:
             f"these are {VERSION}); open it with that version"
         )
     return version
+
+
+def _at_once(connection: sqlite3.Connection) -> tuple[int, ...]:
+    """Whose file it is, its version and number of tables, as they are at one moment.
+
+    Asked for one by one, another process may make the tables in between.
+    """
+    asked = ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+    ours = not connection.in_transaction
+    if ours:
+        connection.execute("BEGIN")
+    try:
+        return tuple(int(connection.execute(sql).fetchone()[0]) for sql in asked)
+    finally:
+        if ours and connection.in_transaction:  # some errors end it
+            connection.execute("ROLLBACK")
 
 
 def _wait_for_log(connection: sqlite3.Connection, path: Path) -> None:

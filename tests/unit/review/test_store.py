@@ -368,6 +368,24 @@ def test_threads_share_a_store(store):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_processes_that_make_a_file_at_once_all_find_it_theirs(tmp_path):
+    """The tables may appear while another process looks whether they are there."""
+    for n in range(25):
+        children = []
+        for _ in range(6):
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    Store.open(tmp_path / f"{n}" / "review.sqlite").close()
+                    status = 0
+                finally:
+                    os._exit(status)
+            children.append(child)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6, n
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_processes_share_a_file_from_its_making_on(path):
     children = []
     for who in range(5):
