@@ -283,7 +283,7 @@ def _check_data(run: Run) -> None:
     """Refuse data that is not what the run was trained on: then nothing could be compared."""
     chosen = run.settings.input
     now, _ = open_data(
-        Path(run.data.root),
+        run.data_folder(),
         seed=run.settings.seed,
         val_share=chosen.val_share,
         test_share=chosen.test_share,

@@ -57,6 +57,18 @@ def test_data_that_were_moved_alone_are_attached(project: Path, tmp_path: Path) 
     assert attach(Run.open(run), project / "data").data_folder() == project / "data"
 
 
+LOOKING = ("evaluate", "audit", "verdict", "calibrate", "review", "fix", "train")
+
+
+def test_whoever_needs_the_data_says_how_to_find_them(project: Path) -> None:
+    run = project / "runs" / "one"
+    shutil.rmtree(project / "data")
+    more = {"train": ("--resume", run), "fix": (run, "--out", project / "fixed")}
+    for name in LOOKING:
+        gone = command(name, *more.get(name, (run,)))
+        assert gone.status == 1 and f"labelmend attach {run} DATA" in gone.err, (name, gone)
+
+
 def test_another_data_set_is_not_attached(project: Path, tmp_path: Path) -> None:
     run, other = Run.open(project / "runs" / "one"), tmp_path / "other"
     with pytest.raises(DataError, match="is not a folder; name the one that holds images/"):

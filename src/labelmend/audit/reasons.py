@@ -96,19 +96,26 @@ def _others(own: Evidence, regression: bool) -> str:
 def _weight(own: Evidence) -> str:
     if own.weight is None or own.average is None:
         return ""
-    of = "" if own.highest == 1 else f" of {own.highest:g}"
-    if 2 * own.weight > own.highest:
-        return f"weight {own.weight:.2f}{of}, but {own.average:.2f} on average"
+    now = _latest(own)
+    if _counts(own):
+        return f"weight {now}, but {own.average:.2f} on average"
     fell = own.began is not None and own.weight < own.began - 0.005
-    return f"weight {'fell to ' * fell}{own.weight:.2f}{of}"
+    return f"weight {'fell to ' * fell}{now}"
 
 
 def _still_used(own: Evidence) -> str:
     """What makes a doubtful label do harm."""
-    if own.weight is None or 2 * own.weight <= own.highest:
-        return ""
+    return f"still counts (weight {_latest(own)})" if _counts(own) else ""
+
+
+def _counts(own: Evidence) -> bool:
+    """Whether its weight is known, and more than half of what there can be."""
+    return own.weight is not None and 2 * own.weight > own.highest
+
+
+def _latest(own: Evidence) -> str:
     of = "" if own.highest == 1 else f" of {own.highest:g}"
-    return f"still counts (weight {own.weight:.2f}{of})"
+    return f"{own.weight:.2f}{of}"
 
 
 def _displacement(own: Evidence) -> str:

@@ -163,6 +163,7 @@ def _samples(
             f"a temperature is fitted to val or test, not to {split}: of images that it was "
             "trained on a network is surer than of others"
         )
+    predictor.run.data_folder()
     data = predictor.run.data
     fitted = data.of(split, "strong")
     if len(fitted) >= LEAST:

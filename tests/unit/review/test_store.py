@@ -367,39 +367,37 @@ def test_threads_share_a_store(store):
     check_crowd(store, 6, 25)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_processes_that_make_a_file_at_once_all_find_it_theirs(tmp_path):
-    """The tables may appear while another process looks whether they are there."""
-    for n in range(25):
-        children = []
-        for _ in range(6):
-            child = os.fork()
-            if child == 0:
-                status = 1
-                try:
-                    Store.open(tmp_path / f"{n}" / "review.sqlite").close()
-                    status = 0
-                finally:
-                    os._exit(status)
-            children.append(child)
-        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6, n
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_processes_share_a_file_from_its_making_on(path):
+def forked(many, work):
+    """The exit statuses of so many processes that work at once, each with its number."""
     children = []
-    for who in range(5):
+    for who in range(many):
         child = os.fork()
         if child == 0:
             status = 1
             try:
-                with Store.open(path) as store:
-                    crowd(store, f"person-{who}", 20)
+                work(who)
                 status = 0
             finally:
                 os._exit(status)
         children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 5
+    return [os.waitpid(child, 0)[1] for child in children]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_processes_that_make_a_file_at_once_all_find_it_theirs(tmp_path):
+    """The tables may appear while another process looks whether they are there."""
+    for n in range(25):
+        path = tmp_path / f"{n}" / "review.sqlite"
+        assert forked(6, lambda _, path=path: Store.open(path).close()) == [0] * 6, n
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_processes_share_a_file_from_its_making_on(path):
+    def write(who):
+        with Store.open(path) as store:
+            crowd(store, f"person-{who}", 20)
+
+    assert forked(5, write) == [0] * 5
     with Store.open(path) as store:
         check_crowd(store, 5, 20)
         assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -76,6 +76,7 @@ def resume(run: str | Path, *, network: str | None = None, watcher: Watcher | No
 
     Raises:
         SettingsError: when the run needs code that you did not name.
+        DataError: when the data set is gone.
         ChangedDataError: when a file of the data set is no longer the one training began with.
         DamagedError: when no whole checkpoint is left; it never begins afresh.
     """
