@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool1d
 
-from labelmend.alignment.comparison import FLAT
+from labelmend.alignment.comparison import FLAT, check_comparison
+from labelmend.alignment.correlation import along_axes
 from labelmend.alignment.limits import score_limit
 from labelmend.alignment.placement import GRAIN, Placement, belief, edge_length, place
 from labelmend.alignment.score_maps import Shifts, added, together
@@ -99,6 +100,7 @@ class ShiftAligner:
         group: Tensor | None = None,
     ) -> Placement:
         """Where labels belong; arguments as for a call."""
+        check_comparison(prediction, label, valid, known)
         if known is None:
             edges = edge_length(label, valid)
         else:
@@ -175,7 +177,7 @@ def compared_edges(
     >>> compared_edges(label, valid, torch.arange(9).view(1, 9) // 3 == 1, 1)
     tensor([2.4000])
     """
-    reach = (window,) * (known.ndim - 1) if isinstance(window, int) else window
+    reach = along_axes(window, known.shape[1:])
     near = known.float()
     for axis, far in enumerate(reach, start=1):
         lines = near.movedim(axis, -1)

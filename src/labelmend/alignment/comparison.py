@@ -149,13 +149,8 @@ def compare(
     known_at, valid_at = _some(known), _some(valid)
     classes = not label.is_floating_point()
     label = _inside(label, valid_at[:, 0] if classes and valid_at is not None else valid_at)
-    if classes and label.numel():
-        least, most = (int(v) for v in label.aminmax())
-        if least < 0 or most >= prediction.shape[1]:
-            raise ShapeError(
-                f"label must hold classes 0 to {prediction.shape[1] - 1}, for so many have "
-                f"logits, not {most if least >= 0 else least}"
-            )
+    if classes:
+        _refuse_beyond(label, prediction.shape[1])
     inside = _inside(prediction.to(dtype), known_at)
     return Comparison(inside, label, known_at, valid_at, frame, bins)
 
@@ -184,6 +179,27 @@ def check_comparison(
         raise ShapeError(
             f"known must be bool {tuple(valid.shape)} on {valid.device} as valid is, "
             f"not {type_and_shape(known)} on {known.device}"
+        )
+
+
+def check_range(label: Tensor, valid: Tensor, classes: int) -> None:
+    """Refuse class indices that have no logits, where the label is valid, with a ShapeError.
+
+    :func:`compare` does so by itself. Trap: the look at the numbers makes a GPU wait.
+
+    >>> check_range(torch.tensor([[0, 255]]), torch.tensor([[True, False]]), 2)
+    """
+    _refuse_beyond(torch.where(valid, label, 0), classes)
+
+
+def _refuse_beyond(label: Tensor, classes: int) -> None:
+    if not label.numel():
+        return
+    least, most = (int(v) for v in label.aminmax())
+    if least < 0 or most >= classes:
+        raise ShapeError(
+            f"label must hold classes 0 to {classes - 1}, for so many have logits, not "
+            f"{most if least >= 0 else least}"
         )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,12 +108,7 @@ def make_frame(
     >>> make_frame((256, 256), 1).direct, make_frame((256, 256), 32).direct
     (True, False)
     """
-    space = tuple(space)
-    window = (window,) * len(space) if isinstance(window, int) else tuple(window)
-    if len(window) != len(space) or min(window) < 0:
-        raise ShapeError(
-            f"window must be one number of 0 or more per axis of {space}, not {window}"
-        )
+    space, window = tuple(space), along_axes(window, space)
     if min(space) < 1:
         raise ShapeError(f"a space must have a position at least, unlike {space}")
     if way not in WAYS:
@@ -122,6 +118,27 @@ def make_frame(
     if way != "auto":
         return frame
     return Frame(space, window, direct=_direct_is_quicker(frame, batch))
+
+
+def along_axes(window: int | Sequence[int], space: Sequence[int]) -> tuple[int, ...]:
+    """A window as one number per axis of a space.
+
+    Raises:
+        ShapeError: unless there is one whole number of 0 or more per axis.
+
+    >>> along_axes(3, (64, 64))
+    (3, 3)
+    """
+    try:
+        each = tuple(window) if isinstance(window, Sequence) else (window,) * len(space)
+        each = tuple(operator.index(one) for one in each)  # NumPy's whole numbers too
+    except TypeError:
+        each = ()
+    if len(each) != len(space) or min(each, default=-1) < 0:
+        raise ShapeError(
+            f"window must be one whole number of 0 or more per axis of {tuple(space)}, not {window}"
+        )
+    return each
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from labelmend.alignment.aligner import ShiftAligner
-from labelmend.alignment.comparison import check_comparison
+from labelmend.alignment.comparison import check_comparison, check_range
+from labelmend.alignment.correlation import along_axes
 from labelmend.alignment.placement import Placement
 from labelmend.alignment.shifts import shift
 from labelmend.errors import SettingsError, ShapeError
@@ -96,6 +97,7 @@ class ClassAligner:
                 "labels of continuous values have no classes to be moved one by one; "
                 "move them per sample or per patch"
             )
+        check_range(label, valid, prediction.shape[1])
         logits = at_least_single(prediction.detach())
         found = []
         for one in range(1, prediction.shape[1]):
@@ -180,7 +182,10 @@ class PatchAligner:
         """
         check_comparison(prediction, label, valid, known)
         known = torch.ones_like(valid) if known is None else known
-        regions, reach = self.regions(valid.shape[1:]), _per_axis(self.aligner.window, valid)
+        regions, reach = (
+            self.regions(valid.shape[1:]),
+            along_axes(self.aligner.window, valid.shape[1:]),
+        )
         seen = _windows(prediction.detach(), regions, reach)
         said, sure = _windows(label, regions, reach), _windows(valid, regions, reach)
         sure = sure & _inner(sure, reach)
@@ -212,7 +217,7 @@ class PatchAligner:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Label, valid and field of patches that moved by ``(batch, patches, dims)``."""
         space = valid.shape[1:]
-        regions, reach = self.regions(space), _per_axis(self.aligner.window, valid)
+        regions, reach = self.regions(space), along_axes(self.aligner.window, space)
         said, sure = _windows(label, regions, reach), _windows(valid, regions, reach)
         place = _inner(sure, reach).expand_as(sure)
         ways = displacement.transpose(0, 1).flatten(0, 1)
@@ -277,10 +282,6 @@ def _stacked(found: Sequence[Placement]) -> Placement:
         torch.stack([one.gain for one in found], 1),
         torch.stack([one.reason for one in found], 1),
     )
-
-
-def _per_axis(window: int | Sequence[int], valid: Tensor) -> tuple[int, ...]:
-    return (window,) * (valid.ndim - 1) if isinstance(window, int) else tuple(window)
 
 
 def _windows(values: Tensor, regions: Sequence[Region], reach: Sequence[int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, get_args
 
@@ -122,7 +123,7 @@ class Procedure:
             found = _held(found, claim, valid, strong)
         found = replace(found, label=_in_form_of(label, found.label, found.valid))
         if self.subpixel:
-            found = self._refined(prediction, label, valid, found)
+            found = self._refined(prediction, label, valid, found, _apart(group, strong))
         return _cropped(found, prediction.shape[2:])
 
     def _searched(self, prediction: Tensor, claim: Tensor) -> Tensor:
@@ -153,7 +154,12 @@ class Procedure:
             return self.aligner(at_least_single(seen.detach()), claim, valid, **given)
 
     def _refined(
-        self, prediction: Tensor, label: Tensor, valid: Tensor, found: Alignment
+        self,
+        prediction: Tensor,
+        label: Tensor,
+        valid: Tensor,
+        found: Alignment,
+        group: Tensor | None,
     ) -> Alignment:
         way = found.displacement
         if found.matrix is not None or found.carry is not None or way.ndim != 2:
@@ -171,7 +177,7 @@ class Procedure:
         label = label if label.is_floating_point() else label.to(values.dtype)
         with torch.autocast(values.device.type, enabled=False):
             values, known = self._spread(values, valid)
-            fine = refine(values, label.to(values.dtype), valid, way, known=known)
+            fine = refine(values, label.to(values.dtype), valid, way, known=known, group=group)
             if found.reason is not None:
                 sure = (found.reason == IN_PLACE) | (found.reason == MOVED)
                 fine = torch.where(sure.unsqueeze(1), fine, way.to(fine.dtype))
@@ -282,9 +288,11 @@ def known_positions(
         valid = torch.ones_like(label[:, 0] if channels else label, dtype=torch.bool)
     if ignore_index is None:
         return valid
-    said = label != ignore_index
+    # NaN is equal to nothing, itself included, and the usual mark of a gap among continuous values.
+    said = ~label.isnan() if math.isnan(ignore_index) else label != ignore_index
     said = said.all(1) if channels else said
-    return valid & said if valid.shape == said.shape else valid  # refused a little later
+    fits = valid.dtype == torch.bool and valid.shape == said.shape
+    return valid & said if fits else valid  # refused a little later
 
 
 def _check_one_hot(label: Tensor, valid: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, one_hot, pad
 
 from labelmend.alignment.affine import shift_matrix
 from labelmend.alignment.aligner import ShiftAligner
-from labelmend.alignment.comparison import centred, check_comparison
+from labelmend.alignment.comparison import centred, check_comparison, check_range
 from labelmend.alignment.correlation import Places
 from labelmend.alignment.fields import warp_field
 from labelmend.alignment.parts import ClassAligner, PatchAligner
@@ -154,7 +154,7 @@ class WarpAligner:
         Raises:
             ShapeError: where shapes, types or devices do not fit.
         """
-        check_comparison(prediction, label, valid, known)
+        _check(prediction, label, valid, known)
         found = self.searched(prediction, label, valid, known=known, group=group)
         proposal = self.propose(prediction, found.label, found.valid, known=known)
         return self.settled(proposal, found, label, valid)
@@ -176,7 +176,7 @@ class WarpAligner:
         Raises:
             ShapeError: where shapes, types or devices do not fit.
         """
-        check_comparison(prediction, label, valid, known)
+        _check(prediction, label, valid, known)
         with torch.no_grad():
             found = self.searched(prediction, label, valid, known=known)
         proposal = self.propose(prediction, found.label, found.valid, known=known)
@@ -281,7 +281,9 @@ class WarpAligner:
         looked = torch.cat([looked, places.unsqueeze(1).to(looked)], 1)
         more = [-n % self.grid for n in space]
         looked = pad(looked, [n for m in reversed(more) for n in (0, m)])
-        velocity = self.network(_POOLS[len(space) - 1](looked, self.grid)).to(seen.dtype)
+        looked = _POOLS[len(space) - 1](looked, self.grid)
+        own = next((p.dtype for p in self.network.parameters()), looked.dtype)
+        velocity = self.network(looked.to(own)).to(seen.dtype)
         # In cells from here on, and never further than may be.
         most = self.reach / self.grid
         velocity = most * torch.tanh(velocity)
@@ -290,6 +292,12 @@ class WarpAligner:
         flow = enlarge(flow, [n + m for n, m in zip(space, more, strict=True)])
         inside: Places = (..., *(slice(n) for n in space))
         return flow[inside]
+
+
+def _check(prediction: Tensor, label: Tensor, valid: Tensor, known: Tensor | None) -> None:
+    check_comparison(prediction, label, valid, known)
+    if not label.is_floating_point():
+        check_range(label, valid, prediction.shape[1])
 
 
 def channels_seen(channels: int, *, classes: bool) -> int:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import one_hot
@@ -304,11 +305,28 @@ def test_options_out_of_range_are_refused(options, words):
         ShiftAligner(**options)(logits_of(label), label, everywhere(label))
 
 
-@pytest.mark.parametrize("window", [-1, (1, 2, 3), ()])
+@pytest.mark.parametrize("window", [-1, (1, 2, 3), (), 2.0, None])
 def test_windows_that_do_not_fit_are_refused(window):
     label = blobs((40, 44))
-    with pytest.raises(ShapeError, match="window"):
-        ShiftAligner(window=window)(logits_of(label), label, everywhere(label))
+    given = (logits_of(label), label, everywhere(label))
+    for known in (None, everywhere(label)):
+        with pytest.raises(ShapeError, match="window"):
+            ShiftAligner(window=window)(*given, known=known)
+
+
+def test_a_window_may_be_a_whole_number_of_numpy():
+    label = blobs((40, 44))
+    given = (logits_of(label), label, everywhere(label))
+    found = ShiftAligner(window=np.int64(3))(*given, known=everywhere(label))
+    assert torch.equal(found.label, ShiftAligner(window=3)(*given).label)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_masks_of_another_shape_are_refused_before_anything_is_measured(known):
+    label = blobs((40, 44))
+    valid = everywhere(label)[:, 1:]
+    with pytest.raises(ShapeError, match="valid must be"):
+        ShiftAligner(3)(logits_of(label), label, valid, known=valid if known else None)
 
 
 def test_groups_must_be_one_per_sample():

@@ -209,7 +209,7 @@ def test_a_transform_leaves_room_for_the_window_and_no_more_than_that():
 )
 def test_a_window_that_does_not_fit_is_refused(window, space):
     one, other = draw(space)
-    with pytest.raises(ShapeError, match="window must be one number of 0 or more per axis"):
+    with pytest.raises(ShapeError, match="window must be one whole number of 0 or more per axis"):
         correlate(one, other, window)
 
 

@@ -668,6 +668,36 @@ def test_parts_of_positions_need_channels_and_shifts():
         AlignedLoss("l2", PatchAligner(8, NEAR), subpixel=True)(z, channels_of(label))
 
 
+def test_samples_of_one_group_get_the_same_parts_of_positions():
+    off = torch.tensor([[2.3], [2.0], [-1.4]], dtype=torch.float64)
+    seen, said = blobs((60,), off), blobs((60,), torch.zeros_like(off))
+    aligner = ShiftAligner(window=5, grain=1.0, confidence=0.5, margin=0.0)
+    criterion = AlignedLoss("l2", aligner, subpixel=True)
+    found = criterion.align(seen, said, group=torch.tensor([4, 4, 1])).displacement
+    assert found[0] == found[1] and 2.0 < found[0] < 2.3
+    assert (found[2] - off[2]).abs() < 0.05
+
+
+def test_a_mask_of_numbers_is_refused():
+    z, label, _ = off_by((24, 28))
+    for ignore_index in (None, 255):
+        criterion = AlignedLoss("cross_entropy", NEAR, ignore_index=ignore_index)
+        with pytest.raises(ShapeError, match="valid must be bool"):
+            criterion(z, label, torch.ones(label.shape))
+
+
+def test_nan_may_be_what_marks_gaps():
+    off = torch.tensor([[2.0, -1.0]], dtype=torch.float64)
+    seen, said = blobs((40, 44), off), blobs((40, 44), torch.zeros_like(off))
+    marked, valid = said.clone(), torch.ones(1, 40, 44, dtype=torch.bool)
+    marked[:, :, :, 30:], valid[:, :, 30:] = torch.nan, False
+    aligner = ShiftAligner(window=4, grain=1.0)
+    by_nan = AlignedLoss("l2", aligner, ignore_index=float("nan"))
+    by_hand = AlignedLoss("l2", aligner)
+    assert by_nan(seen, marked) == by_hand(seen, said, valid)
+    assert torch.equal(by_nan.align(seen, marked).displacement, off.float())
+
+
 def test_a_smaller_prediction_is_refined_too():
     off = torch.tensor([[0.7, 0.4]], dtype=torch.float64)
     seen, said = blobs((40, 40), off), blobs((40, 40), torch.zeros_like(off))

@@ -139,6 +139,15 @@ def test_continuous_labels_have_no_classes():
         ClassAligner()(torch.zeros(1, 2, 8), torch.zeros(1, 2, 8), torch.ones(1, 8) > 0)
 
 
+def test_classes_without_logits_are_refused_by_class():
+    label = two_squares((0, 0), (0, 0))
+    z, valid, label[0, 0, 0] = logits_of(label, 3), everywhere(label), 255
+    with pytest.raises(ShapeError, match="classes 0 to 2"):
+        ClassAligner(NEAR)(z, label, valid)
+    valid[0, 0, 0] = False
+    assert ClassAligner(NEAR)(z, label, valid).label.max() < 3
+
+
 def test_class_probabilities_are_those_of_all_logits():
     # the class against the rest, whose logits are many: sought by its softmax
     true = texture((30, 34), classes=3, seed=4)

@@ -689,3 +689,15 @@ def test_shapes_that_do_not_fit_are_refused():
             aligner(*given)
         with pytest.raises(ShapeError):
             aligner.cost(*given)
+
+
+def test_predictions_of_double_precision_and_labels_out_of_range():
+    seen, label, valid = plain((24, 28))
+    aligner = WarpAligner(stirred(field_network(2), 0.1), first=None)
+    double = aligner(seen.double(), label, valid)
+    assert torch.equal(double.label, aligner(seen, label, valid).label)
+    label[0, 0, 0], valid[0, 0, 0] = 255, True
+    with pytest.raises(ShapeError, match="classes 0 to 1"):
+        aligner(seen, label, valid)
+    with pytest.raises(ShapeError, match="classes 0 to 1"):
+        aligner.cost(seen, label, valid)
