@@ -25,6 +25,7 @@ from labelmend.weighting.choice import evaluating
 from labelmend.weighting.cosine import gradient_cosine
 from labelmend.weighting.direction import FadingMean, trusted_gradient
 from labelmend.weighting.evidence import Findings
+from labelmend.weighting.fit import says_something
 from labelmend.weighting.gradients import (
     LossesOf,
     Parameters,
@@ -96,7 +97,8 @@ class Verdict:
     """What a judge found out about the weak samples of a turn.
 
     Attributes:
-        index: ``(judged,)`` places of the samples in the data set.
+        index: ``(judged,)`` places of the samples in the data set. Those of which nothing is
+            valid in what was looked at are left out.
         found: of each of them, or of each of their classes; without similarities, those are 0.
         notes: what went otherwise than asked.
     """
@@ -243,13 +245,17 @@ class Judge:
         case.processes.agree(error)
         whole = self._gathered(found, places, len(draws))
         said = tuple(note for note in notes if note)
-        return Verdict(torch.tensor([draw.index for draw in draws]), self._read(whole, aim), said)
+        index, found = torch.tensor([draw.index for draw in draws]), self._read(whole[:4], aim)
+        told = (whole[4] > 0).any(1)
+        if not told.all():
+            index, found = index[told], found.take(told)
+        return Verdict(index, found, said)
 
     def _gathered(self, found: list[Tensor], places: list[int], many: int) -> Tensor:
-        """``(4, many, each)``, from what every process found for its share of the places."""
+        """``(5, many, each)``, from what every process found for its share of the places."""
         mine = torch.cat(found, 1) if found else None
         each = self.case.processes.largest(0 if mine is None else mine.shape[2])
-        whole = torch.zeros(4, many, each, dtype=torch.float64)
+        whole = torch.zeros(5, many, each, dtype=torch.float64)
         if mine is not None:
             whole[:, places] = mine
         return self.case.processes.add(whole).cpu()
@@ -261,7 +267,10 @@ class Judge:
         return Findings(similarity, loss, apart, alike, there > 0)
 
     def _answers(self, aim: _Aim | None, batch: Batch) -> tuple[Tensor, str]:
-        """Loss, disagreement, similarity, presence, together ``(4, batch, each)``; and a note."""
+        """Loss, disagreement, similarity, presence, and whether there is anything to judge by.
+
+        Together ``(5, batch, each)``; and a note.
+        """
         objective, fit = self.case.objective, self.case.fit
         judged_of = functools.partial(objective.judged_of, self.network, fit=fit)
         if aim is None:
@@ -275,7 +284,8 @@ class Judge:
         there = torch.ones_like(loss)
         if self.case.by_class:
             there = present(batch.label, batch.valid, loss.shape[1]).to(loss)
-        return torch.stack([loss, apart, similarity, there]).cpu().double(), found.note
+        told = says_something(batch.label, batch.valid).to(loss).unsqueeze(1).expand_as(loss)
+        return torch.stack([loss, apart, similarity, there, told]).cpu().double(), found.note
 
     def _without_similarity(self, of: LossesOf) -> Similarities:
         params = dict(self.network.named_parameters())
@@ -286,7 +296,7 @@ class Judge:
     def _refuse_bad_numbers(self, verdict: Verdict, step: int) -> None:
         found = verdict.found
         numbers = found.loss + found.disagreement + found.similarity
-        whole = torch.isfinite(numbers.reshape(len(numbers), -1)).all(1)
+        whole = numbers.unsqueeze(-1).isfinite().flatten(1).all(1)
         bad = verdict.index[~whole].tolist()
         if bad:
             names = ", ".join(self.case.samples.name(i) for i in bad)

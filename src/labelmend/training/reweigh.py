@@ -73,7 +73,7 @@ class Reweigher:
         before = self.state()
         try:
             verdicts = [judge(number, step, optimiser, check) for judge in self.judges]
-            evidences = [self.score.evidence(verdict.found) for verdict in verdicts]
+            evidences = [self._evidence(verdict) for verdict in verdicts]
             evidence = torch.stack(evidences).mean(0)
             table.update(verdicts[0].index, evidence, self.score.rule, self.score.rate)
         except BaseException:
@@ -85,10 +85,14 @@ class Reweigher:
         notes = dict.fromkeys(note for verdict in verdicts for note in verdict.notes)
         return Weighing(figures, tuple(notes))
 
+    def _evidence(self, verdict: Verdict) -> Tensor:
+        found = verdict.found
+        return self.score.evidence(found) if len(found.loss) else found.loss
+
     def _note(self, table: WeightTable, verdict: Verdict, step: int) -> dict[str, float]:
         """Write the main judge's findings into the table; returns its figures."""
         found, similarity, figures = verdict.found, verdict.found.similarity, {}
-        if self.judges[0].search is None:
+        if self.judges[0].search is None or not len(similarity):
             similarity = torch.full_like(similarity, torch.nan)  # nobody asked
         else:
             # Classes add up to a sample, so that the figure means the same with and without them.

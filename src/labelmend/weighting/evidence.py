@@ -35,6 +35,12 @@ class Findings:
     agreement: float
     present: Tensor | None = None
 
+    def take(self, which: Tensor) -> Findings:
+        """Those of some samples, by a mask or by places."""
+        there = None if self.present is None else self.present[which]
+        rows = (self.similarity[which], self.loss[which], self.disagreement[which])
+        return Findings(*rows, self.agreement, there)
+
     def usual(self, values: Tensor) -> Tensor:
         """The median of the values that are present, of each class; of all where none is.
 

@@ -10,14 +10,19 @@ from labelmend.losses.valid_positions import at_least_single
 SMALLEST = 1e-3
 """The share of the image that the smallest object worth speaking of fills."""
 
+OVERLOOKED = 5e-3
+"""The share that what is predicted must fill to be half as bad, where nothing is labelled, as can
+be. Larger, for a label without objects has no area that a few wrong positions are small beside."""
+
 
 def disagreement(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
     """From 0 (prediction and label are one) to 1 (nothing in common), ``(batch,)``.
 
     For class indices one minus the soft Dice overlap of everything that is not background,
     ``1 − (2 Σ p·y + s) / (Σ p² + Σ y + s)`` over valid positions, s a thousandth of them. Unlike
-    a mean over positions it is as hard on a wrong small object as on a wrong large one, and an
-    empty label where something is predicted is as wrong as a label can be; where neither has
+    a mean over positions it is as hard on a wrong small object as on a wrong large one. Beside an
+    empty label only positions count where the background is not the most likely, s is half a
+    hundredth, and a prediction of much more than that is as wrong as can be; where neither has
     anything they agree. For continuous channels ``Σ |z − y| / Σ (|z − m| + |y − m|)``, m the
     label's mean in each channel.
 
@@ -29,7 +34,8 @@ def disagreement(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
         label: ``(batch, *space)`` class indices, or ``(batch, channels, *space)`` float.
         valid: ``(batch, *space)`` bool.
 
-    The trap: it compares with the network, so what the network has learned by heart fits.
+    The trap: it compares with the network, so what the network has learned by heart fits. And a
+    constant continuous label is 1 off whatever is predicted: see :func:`says_something`.
 
     >>> z, valid = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]]), torch.ones(1, 2, dtype=torch.bool)
     >>> disagreement(z, torch.tensor([[0, 1]]), valid).round(decimals=3)
@@ -51,6 +57,27 @@ def disagreement_by_class(logits: Tensor, label: Tensor, valid: Tensor) -> Tenso
     return _rate(*_counts(logits, label, valid, by_class=True))
 
 
+def says_something(label: Tensor, valid: Tensor) -> Tensor:
+    """Whether there is anything to judge a label by, ``(batch,)`` bool.
+
+    There is not where no position is valid, nor where continuous values are all alike: on which
+    scale would a prediction be near them?
+
+    >>> label = torch.tensor([[[1.0, 1.0]], [[1.0, 2.0]]])
+    >>> says_something(label, torch.ones(2, 2, dtype=torch.bool))
+    tensor([False,  True])
+    >>> says_something(torch.tensor([[0, 1], [0, 1]]), torch.tensor([[False, True], [False] * 2]))
+    tensor([ True, False])
+    """
+    some = valid.flatten(1).any(1)
+    if not label.is_floating_point():
+        return some
+    known = valid.unsqueeze(1)
+    least = torch.where(known, label, torch.inf).flatten(2).amin(2)
+    most = torch.where(known, label, -torch.inf).flatten(2).amax(2)
+    return some & (most > least).any(1)
+
+
 def _rate(different: Tensor, whole: Tensor) -> Tensor:
     """Never above 1, which rounding alone could exceed; nothing at all differs in nothing."""
     return (different / torch.where(whole > 0, whole, 1)).clamp(max=1)
@@ -68,13 +95,19 @@ def _counts(
         return _continuous(logits, torch.where(known, label, 0).to(logits), known, by_class)
     predicted = torch.where(known, logits.softmax(1), 0)
     classes = torch.arange(logits.shape[1], device=label.device)
-    claimed = known & (label.unsqueeze(1) == classes.reshape(-1, *(1,) * (label.ndim - 1)))
+    each = classes.reshape(-1, *(1,) * (label.ndim - 1))
+    claimed = known & (label.unsqueeze(1) == each)
     apart = _sum((predicted - claimed.to(predicted)).square())
     whole = _sum(predicted.square()) + _sum(claimed)
-    floor = SMALLEST * _sum(known).to(logits)
+    # Beside nothing, doubt that is spread over the whole image would add up to an object.
+    most = torch.where(predicted.argmax(1, keepdim=True) == each, predicted, 0)
+    found, area, places = _sum(most.square()), _sum(claimed), _sum(known).to(logits)
     if not by_class:
-        apart, whole, floor = apart[:, 1:].sum(1), whole[:, 1:].sum(1), floor.squeeze(1)
-    return apart, whole + floor
+        apart, whole, found, area = (v[:, 1:].sum(1) for v in (apart, whole, found, area))
+        places = places.squeeze(1)
+    bare = area == 0
+    apart, whole = torch.where(bare, found, apart), torch.where(bare, found, whole)
+    return apart, whole + torch.where(bare, OVERLOOKED * places, SMALLEST * places)
 
 
 def _continuous(

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from labelmend.errors import ShapeError
+from labelmend.errors import NonFiniteError, ShapeError
 from labelmend.types import Batch, Loss
 from labelmend.weighting.calls import call_with, gauss_newton_of, losses_of
 from labelmend.weighting.choice import check_uncoupled, choose, evaluating
 from labelmend.weighting.curvature import conjugate_gradients
 from labelmend.weighting.direction import trusted_gradient
 from labelmend.weighting.evidence import Findings, evidence
-from labelmend.weighting.fit import disagreement
+from labelmend.weighting.fit import disagreement, says_something
 from labelmend.weighting.gradients import Parameters, exact_or_slow, own_precision
 from labelmend.weighting.rules import UpdateRule, plain
 from labelmend.weighting.weights import WeightTable
@@ -56,7 +56,8 @@ def weight_step(
         rate: how far the strongest evidence moves a weight.
 
     Returns:
-        What was found of every weak sample, each tensor ``(weak,)`` on the CPU.
+        What was found of every weak sample, each tensor ``(weak,)`` on the CPU. A label of which
+        nothing is valid, and a constant one of continuous values, say nothing; their weights stay.
 
     Raises:
         NonFiniteError: when a loss or similarity is NaN or infinite; no weight has moved then.
@@ -94,8 +95,17 @@ def weight_step(
                 for part in weak.split(CHUNK)
             ]
     similarity, losses, apart = torch.cat(parts, 1).cpu().double()
-    found = Findings(similarity, losses, apart, alike)
-    table.update(weak.index.cpu(), judge(found), rule, rate)
+    found, index = Findings(similarity, losses, apart, alike), weak.index.cpu()
+    told = says_something(weak.label, weak.valid).cpu()
+    some = found.take(told)
+    whole = (some.loss + some.disagreement + some.similarity).isfinite()
+    if not whole.all():
+        raise NonFiniteError(
+            f"loss or similarity is NaN or infinite for samples {index[told][~whole].tolist()}; "
+            "no weight has moved"
+        )
+    if told.any():
+        table.update(index[told], judge(some), rule, rate)
     return found
 
 

@@ -165,6 +165,9 @@ class WeightTable:
         self._check(index, evidence)
         weak = self.learns[index]
         index, evidence = index[weak], evidence[weak].to(self.weight)
+        if not len(index):  # a step all the same: what is drawn by weight goes by their number
+            self.earlier, self.rounds = self.weight, self.rounds + 1
+            return
         if self.pool is not None:
             index, evidence = _pooled(self.pool, index, evidence)
         rows = {name: values[index] for name, values in self.memory.items()}

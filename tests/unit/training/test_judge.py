@@ -44,13 +44,14 @@ class Samples:
         self.image = self.label[:, None] + 0.3 * torch.randn(ALL, 1, 8, 8, generator=generator)
         self.label[STRONG::4] = self.label[STRONG::4].roll(4, 1)
         self.image[7, 0, 0, 0] = 9.0
+        self.valid = torch.ones(ALL, 8, 8, dtype=torch.bool)
         self.loaded: list[int] = []
 
     def __getitem__(self, draw) -> Item:
         assert not draw.augment
         self.loaded.append(draw.index)
-        valid = torch.ones(8, 8, dtype=torch.bool)
-        return Item(self.image[draw.index], self.label[draw.index], valid, draw.index)
+        one = self.image[draw.index], self.label[draw.index], self.valid[draw.index]
+        return Item(*one, draw.index)
 
     def name(self, index: int) -> str:
         return f"sample {index}"
@@ -180,6 +181,32 @@ def test_the_order_of_judges_decides_whose_figures_are_shown_and_no_more() -> No
     assert shown["mean_weight"] == swapped["mean_weight"]
     assert shown["mean_similarity"] != swapped["mean_similarity"]
     assert not torch.equal(one.table.loss[STRONG:], other.table.loss[STRONG:])
+
+
+# ------------------------------------------------------------------ what says nothing
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_label_of_which_nothing_is_known_stays_as_it_is(way) -> None:
+    unknown = (STRONG + 1, STRONG + 4)
+    step = Step({"main": Net(1)}, **WAYS[way])
+    step.case.samples.valid[list(unknown)] = False
+    for number in range(3):
+        step(number)
+    for place in unknown:
+        assert (step.table.weight[place] == 0.5).all() and step.table.looks[place] == 0
+    others = [p for p in range(STRONG, ALL) if p not in unknown]
+    assert (step.table.looks[others] > 0).all()
+    assert (step.table.weight[others] != 0.5).any()
+
+
+@pytest.mark.parametrize("way", ["exact", "class", "fit", "loss by class"])
+def test_a_step_in_which_nothing_is_known_is_a_step(way) -> None:
+    step = Step({"main": Net(1), "auxiliary": Net(2)}, **WAYS[way])
+    step.case.samples.valid[STRONG:] = False
+    figures = step().figures
+    assert not step.moved.any() and step.table.rounds == 1
+    assert all(math.isfinite(figure) for figure in figures.values())
 
 
 # ------------------------------------------------------------------ what is remembered

@@ -148,6 +148,42 @@ def test_bad_numbers_move_nothing() -> None:
     assert loop.network.training
 
 
+@pytest.mark.parametrize("signal", ["both", "fit", "loss", "similarity"])
+def test_bad_losses_move_nothing_whatever_is_asked(signal) -> None:
+    loop = Loop()
+
+    def bad(logits, label, valid):
+        return torch.where(torch.arange(len(logits)) == 2, torch.inf, dice_ce(logits, label, valid))
+
+    with pytest.raises(NonFiniteError, match="NaN or infinite"):
+        weight_step(loop.table, loop.network, bad, loop.strong, loop.weak, signal=signal)
+    assert (loop.table.weight[STRONG:] == 0.5).all()
+
+
+@pytest.mark.parametrize("signal", ["both", "fit", "loss", "similarity"])
+def test_labels_of_which_nothing_is_known_stay_and_change_nothing_for_others(signal) -> None:
+    loop, fewer = Loop(), Loop()
+    known = torch.ones(ALL - STRONG, dtype=torch.bool)
+    known[[1, 4]] = False
+    # Of so few samples the curvature takes the first: those stay.
+    known = known.roll(6)
+    loop.weak.valid[~known] = False
+    found = loop.step(signal=signal)
+    assert len(found.loss) == ALL - STRONG
+    fewer.step(signal=signal, weak=fewer.weak.take(known))
+    index = loop.weak.index[known]
+    torch.testing.assert_close(loop.table.weight[index], fewer.table.weight[index])
+    assert (loop.table.weight[loop.weak.index[~known]] == 0.5).all()
+    assert (loop.table.looks[loop.weak.index[~known]] == 0).all()
+
+
+def test_a_step_in_which_nothing_is_known_moves_nothing() -> None:
+    loop = Loop()
+    loop.weak.valid[:] = False
+    loop.step(signal="fit")
+    assert (loop.table.weight[STRONG:] == 0.5).all()
+
+
 def test_a_network_that_couples_samples_in_every_mode_is_refused_and_left_in_its_mode() -> None:
     loop = Loop()
     loop.network[0][1] = nn.BatchNorm2d(1, track_running_stats=False)
