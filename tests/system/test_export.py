@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,10 @@ from PIL import Image
 
 import labelmend
 from labelmend.cli.export import export as command
-from labelmend.errors import RunError
+from labelmend.data.prepare import Preparation
+from labelmend.errors import RunError, SettingsError
 from labelmend.files.readers import decode, read_as
+from labelmend.inference.export import to_monai
 from labelmend.inference.export.exporting import export
 
 from .. import made_data
@@ -179,6 +183,101 @@ def test_monai_opens_a_bundle_and_predicts_files_as_we_do(
         bundle_root=str(bundle),
         **configs,
     )
+
+
+def _line(text: str) -> str:
+    """The Python of the documented ``python -c``, as a shell takes it."""
+    found = re.search(r'^    python -c "(.*?)"$', text, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1].replace("\\\n", "")
+
+
+def test_the_documented_line_predicts_every_picture_of_a_folder(
+    trained: Trained, tmp_path: Path
+) -> None:
+    predictor = labelmend.load(trained("colour").run, device="cpu")
+    bundle, images, out = tmp_path / "bundle", tmp_path / "images", tmp_path / "predictions"
+    export(predictor, bundle, "monai", inputs=4)
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    names = ("a.png", "b.PNG", "c.Jpg", "d.tiff")
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3)).astype(np.uint8)).save(images / name)
+    (images / "notes.txt").write_text("no picture")
+    readme = _line((bundle / "docs" / "README.md").read_text())
+    code = _line(PAGE.read_text(encoding="utf-8"))
+    assert readme.replace("IMAGES", "../images").replace("PREDICTIONS", "../predictions") == code
+    block = "import sys; sys.modules['labelmend'] = sys.modules['fire'] = None; "
+    done = subprocess.run(
+        [sys.executable, "-c", block + code],
+        cwd=bundle,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.stem for path in sorted(out.iterdir())] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "preparation",
+    [
+        Preparation("none"),
+        Preparation("zscore"),
+        Preparation("percentile", percentiles=(2.0, 98.0)),
+        Preparation("set", mean=(90.0, 80.0, 3.0), deviation=(40.0, 0.0, 0.5)),
+    ],
+    ids=lambda each: each.normalise,
+)
+def test_a_bundle_prepares_images_that_hardly_vary_as_training_did(
+    preparation: Preparation, trained: Trained, tmp_path: Path
+) -> None:
+    from monai.bundle import ConfigParser
+
+    loaded = labelmend.load(trained("colour").run, device="cpu")
+    predictor = dataclasses.replace(loaded, preparation=preparation)
+    made = export(predictor, tmp_path / "bundle", "monai", inputs=4)
+    assert made.proof.preparation == 0 and "prepared images by at most 0.0e+00" in made.to_text()
+    parser = ConfigParser()
+    parser.read_config(tmp_path / "bundle/configs/inference.json")
+    parser.get_parsed_content("imports")
+    prepare = parser.get_parsed_content("preprocessing")
+    sparse = np.zeros((40, 50, 3), np.uint8)
+    sparse[3:5, 7:9] = (200, 90, 7)  # fewer than 2 % of the positions
+    for name, picture in (("sparse", sparse), ("blank", np.full_like(sparse, 37))):
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(picture).save(path)
+        wanted = predictor.preparation.image(read_as(path, predictor.spec))[0]
+        found = prepare({"image": str(path)})["image"]
+        assert np.array_equal(found.array, wanted)
+        assert found.meta["filename_or_obj"] == str(path)  # what predictions are named by
+
+
+def test_a_bundle_that_prepares_otherwise_is_not_written(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = labelmend.load(trained("colour").run, device="cpu")
+    off = to_monai._MOMENTS.replace("c.mean(dtype='float64')", "c.mean(dtype='float64') + 0.5")
+    monkeypatch.setattr(to_monai, "_MOMENTS", off)
+    with pytest.raises(RunError, match=r"not equal to the network .*prepared images by"):
+        export(predictor, tmp_path / "bundle", "monai", inputs=4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_of_several_kinds_of_files_is_refused(trained: Trained, tmp_path: Path) -> None:
+    predictor = labelmend.load(trained("colour").run, device="cpu")
+    samples = list(predictor.run.data.samples)
+    for suffix, refused in ((".JPG", False), (".npy", True)):
+        other = dataclasses.replace(samples[1], image=f"images/other{suffix}")
+        data = dataclasses.replace(predictor.run.data, samples=(samples[0], other))
+        run = SimpleNamespace(path=predictor.run.path, data=data)
+        mixed = dataclasses.replace(predictor, run=run)
+        if refused:
+            with pytest.raises(SettingsError, match=r"images in \.npy and \.png, which"):
+                to_monai.check_expressible(mixed)
+        else:
+            to_monai.check_expressible(mixed)
 
 
 def test_a_bundle_says_what_monai_wants_said(trained: Trained, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from labelmend.types import DataSpec
 UNITS = {1: ("length", "s", "s"), 2: ("area", "mm", "mm2"), 3: ("volume", "mm", "mm3")}
 """Per number of axes: what a size is called, the unit of a distance, and that of a size."""
 
+_PER_AXIS = ("size", "spacing")
+
 UNSURE = ("uncertainty", "disagreement")
 """The columns that are there where somebody asked; the second where two networks were trained."""
 
@@ -132,10 +134,13 @@ def _row(each: Object, number: int, spacing: tuple[float, ...] | None, spec: Dat
 class Figures:
     """The figures that a rule can ask for, for data of one kind.
 
+    These are all columns of the table of files that hold numbers, and of that of objects how they
+    come together in a file, per class.
+
     >>> spec = DataSpec("segmentation", ("none", "cell"), (0, 1), None, 2, 1, "none", ".png")
     >>> [name for name in Figures(spec).names if "." in name][:3]
     ['cell.count', 'cell.burden', 'burden.cell']
-    >>> "cell.area_mm2.max" in Figures(spec).names
+    >>> {"size_0", "cell.area_mm2.max", "cell.centroid_0.mean"} <= set(Figures(spec).names)
     True
     """
 
@@ -155,9 +160,12 @@ class Figures:
     def of(self, conclusion: Conclusion, name: str) -> float | None:
         """One figure of one file, None where it needs a spacing and there is none."""
         index, column, way = self._table[name]
-        if name in UNSURE:
+        if column in UNSURE and not way:
             found: float | None = getattr(conclusion, name)
             return found
+        if column in _PER_AXIS:
+            along = getattr(conclusion, column)
+            return None if along is None else float(along[index])
         if way:
             wanted = self.spec.classes[index]
             values = [row[column] for row in conclusion.objects if row["class"] == wanted]
@@ -200,13 +208,14 @@ class Figures:
     def _made(self) -> dict[str, tuple[int, str, str]]:
         measure, _, power = UNITS[self.spec.dims]
         own = (measure, f"{measure}_{power}")
-        per_object = [*own, "confidence", *(f"mean_{c}" for c in range(self.spec.channels))]
-        per_object += ["extent"] if self.spec.dims > 1 else []
-        shape = ["perimeter", "eccentricity", "solidity"]
-        per_object += shape if self.spec.dims == 2 else []
+        per_object = [
+            *(column for column in _columns(self.spec) if column != "class"),
+            *self.unsure,
+        ]
         table: dict[str, tuple[int, str, str]] = {}
-        per_object += self.unsure
         table |= {name: (0, name, "") for name in self.unsure}
+        for axis in range(self.spec.dims):
+            table |= {f"{name}_{axis}": (axis, name, "") for name in _PER_AXIS}
         for index, name in enumerate(self.spec.classes[1:], 1):
             table[f"{name}.count"] = (index, "count", "")
             table[f"{name}.burden"] = table[f"burden.{name}"] = (index, "burden", "")
@@ -299,11 +308,15 @@ def _unsure(each: Object | Conclusion) -> Row:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _object_columns(spec: DataSpec, conclusions: Sequence[Conclusion]) -> list[str]:
+def _columns(spec: DataSpec, **unsure: Any) -> list[str]:
+    """The columns of an object's row; those of :data:`UNSURE` that are given, too."""
     nothing = (0.0,) * spec.dims
     one = Object(0, 1, nothing, (0,) * spec.dims, (1,) * spec.dims, (0.0,) * spec.channels, 1.0)
-    one = replace(one, **(_unsure(conclusions[0]) if conclusions else {}))
-    return ["file", *_row(one, 1, None, spec)]
+    return list(_row(replace(one, **unsure), 1, None, spec))
+
+
+def _object_columns(spec: DataSpec, conclusions: Sequence[Conclusion]) -> list[str]:
+    return ["file", *_columns(spec, **(_unsure(conclusions[0]) if conclusions else {}))]
 
 
 def _write_parquet(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:

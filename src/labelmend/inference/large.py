@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -36,16 +36,35 @@ class Strip:
     scores: np.ndarray
 
 
-def memory_in_one(predictor: Predictor, shape: tuple[int, ...], itemsize: int) -> int:
+def memory_in_one(
+    predictor: Predictor,
+    shape: tuple[int, ...],
+    itemsize: int,
+    spacing: Sequence[float] | None = None,
+) -> int:
     """About how many bytes it takes to predict an image ``(channels, *space)`` in memory.
 
+    The trap: without its ``spacing`` what a run with ``input.spacing`` makes of it is not counted.
+
     >>> from types import SimpleNamespace
-    >>> memory_in_one(SimpleNamespace(outputs=2), (1, 1000, 1000), 1)
-    25000000
+    >>> from labelmend.data.prepare import Preparation
+    >>> plain, fine = (SimpleNamespace(outputs=2, preparation=p) for p in
+    ...                (Preparation(), Preparation(size=(2000, 2000))))
+    >>> memory_in_one(plain, (1, 1000, 1000), 1), memory_in_one(fine, (1, 1000, 1000), 1)
+    (25000000, 89000000)
     """
+    preparation, channels = predictor.preparation, shape[0]
     # the file's numbers, float32 twice (as read, as prepared); scores; indices
-    per_position = shape[0] * (itemsize + 8) + 4 * predictor.outputs + 8
-    return prod(shape[1:]) * per_position
+    per_position = channels * (itemsize + 8) + 4 * predictor.outputs + 8
+    need = prod(shape[1:]) * per_position
+    if preparation.spacing is not None and spacing is None:
+        return need
+    grid = preparation.grid(shape[1:], spacing)
+    if grid.identity and not preparation.spectrogram:
+        return need
+    # float32 twice (on the network's grid, as normalised there); scores before they are restored
+    seen = 8 * preparation.channels(channels) + 4 * predictor.outputs
+    return need + prod(grid.size) * seen
 
 
 def memory_in_strips(predictor: Predictor, shape: tuple[int, ...], itemsize: int) -> int:
@@ -55,16 +74,17 @@ def memory_in_strips(predictor: Predictor, shape: tuple[int, ...], itemsize: int
     return prod(shape[2:]) * depth * (shape[0] * (2 * itemsize + 24) + scores)
 
 
-def why_not(predictor: Predictor, image: StripImage) -> str:
+def why_not(predictor: Predictor, image: StripImage | Raster) -> str:
     """Why an image cannot be predicted strip by strip, in words; nothing where it can.
 
     Raises:
         DataError, SettingsError: when it cannot be predicted at all.
     """
     preparation, spec = predictor.preparation, predictor.spec
+    shape = image.array.shape if isinstance(image, Raster) else image.shape
     if preparation.spectrogram:
         return "a spectrogram is made of a whole recording"
-    if not preparation.grid(image.shape[1:], image.spacing).identity:
+    if not preparation.grid(shape[1:], image.spacing).identity:
         return "the network sees images at another spacing or size, which needs the whole image"
     if spec.task == "regression" and len(spec.classes) > 1:
         return "labels of several channels are written as a whole"

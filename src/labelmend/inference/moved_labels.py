@@ -17,7 +17,7 @@ from labelmend.files.readers import decode_label, read_label, write_label
 from labelmend.files.values import distinct
 from labelmend.inference.files import written_suffix
 from labelmend.inference.places import Place, moved_arrays
-from labelmend.labels.events import IGNORE, Event
+from labelmend.labels.events import IGNORE, Event, nearest_edge
 from labelmend.runs import write_atomically
 from labelmend.types import DataSpec, Raster
 
@@ -123,18 +123,15 @@ def _moved_events(
     """Events of a recording of ``size`` positions, moved, and how many positions are unknown."""
     go = _course(place, spacing)
     low, high = max(go(0.0) / spacing, 0.0), min(go(size * spacing) / spacing, float(size))
-    gone = [(0.0, low), (high, float(size))]
+    gone = [(nearest_edge(a), nearest_edge(b)) for a, b in ((0.0, low), (high, float(size)))]
     moved = [
         Event(max(go(event.onset), 0.0), min(go(event.offset), size * spacing), event.name)
         for event in events
     ]
     kept = [event for event in moved if _long(event, spacing)]
-    unknown = [(a, b) for a, b in gone if round(b) > round(a)]
     if IGNORE not in classes:
-        kept += [Event(round(a) * spacing, round(b) * spacing, IGNORE) for a, b in unknown]
-    return sorted(kept, key=lambda e: (e.onset, e.offset)), sum(
-        round(b) - round(a) for a, b in gone
-    )
+        kept += [Event(a * spacing, b * spacing, IGNORE) for a, b in gone if b > a]
+    return sorted(kept, key=lambda e: (e.onset, e.offset)), sum(b - a for a, b in gone)
 
 
 def _course(place: Place, spacing: float) -> Callable[[float], float]:
@@ -170,9 +167,8 @@ def _bent_course(field: np.ndarray, spacing: float) -> Callable[[float], float]:
 
 def _long(event: Event, spacing: float) -> bool:
     """Whether anything of an event is left on the grid."""
-    return event.offset > event.onset and round(event.offset / spacing) > round(
-        event.onset / spacing
-    )
+    start, stop = (nearest_edge(time / spacing) for time in (event.onset, event.offset))
+    return event.offset > event.onset and stop > start
 
 
 def _as_table(events: Sequence[Event]) -> bytes:

@@ -76,7 +76,7 @@ class Opener:
     def _whole(self, source: Path, image: StripImage) -> Raster:
         if not is_slide(source.name, self.way.level):
             return read_as(source, self.predictor.spec)
-        need = memory_in_one(self.predictor, image.shape, image.dtype.itemsize)
+        need = memory_in_one(self.predictor, image.shape, image.dtype.itemsize, image.spacing)
         limit = (self.way.memory or USUAL_MEMORY) * GIB
         if need > limit:
             raise self._too_large(source, need, why_not(self.predictor, image))
@@ -85,10 +85,9 @@ class Opener:
     def _is_divided(self, image: StripImage) -> bool:
         predictor, given = self.predictor, self.way.memory
         limit = (given or USUAL_MEMORY) * GIB
-        whole, strips = (
-            estimate(predictor, image.shape, image.dtype.itemsize)
-            for estimate in (memory_in_one, memory_in_strips)
-        )
+        about = image.shape, image.dtype.itemsize
+        whole = memory_in_one(predictor, *about, image.spacing)
+        strips = memory_in_strips(predictor, *about)
         slide = is_slide(image.path.name, self.way.level)
         if whole <= limit and not slide:
             return False
@@ -107,12 +106,12 @@ class Opener:
         return True
 
     def _check_memory(self, source: Path, raster: Raster) -> None:
-        need = memory_in_one(self.predictor, raster.array.shape, raster.array.itemsize)
+        array = raster.array
+        need = memory_in_one(self.predictor, array.shape, array.itemsize, raster.spacing)
         if self.way.memory is not None and need > self.way.memory * GIB:
             suffix = split_name(source.name)[1]
-            raise self._too_large(
-                source, need, f"this {suffix} file is read as a whole; save it as tiled TIFF"
-            )
+            usual = f"this {suffix} file is read as a whole; save it as tiled TIFF"
+            raise self._too_large(source, need, why_not(self.predictor, raster) or usual)
 
     def _too_large(self, source: Path, need: int, reason: str) -> DataError:
         return DataError(

@@ -16,7 +16,7 @@ from labelmend.errors import DataError, NonFiniteError, RunError, ShapeError, un
 from labelmend.files.formats import Problem
 from labelmend.files.readers import read_as, write_label
 from labelmend.inference.unlabelled import Unlabelled, find_unlabelled, manifest_with
-from labelmend.labels.proposals import Method, Side, brighter_part, smaller_side
+from labelmend.labels.proposals import Method, Side, brighter_part, check_side, smaller_side
 from labelmend.progress import Silent, Watcher
 from labelmend.runs.appearing import appearing
 from labelmend.runs.atomic import (
@@ -79,6 +79,9 @@ class Threshold:
         object_name: the class to draw; None where there is one beside the background.
         channel: the channel to look at; None for the mean of all.
         smooth: how much images are smoothed before, in positions; None for the usual.
+
+    Raises:
+        SettingsError: for a side that does not exist.
     """
 
     by: Method | float
@@ -86,6 +89,10 @@ class Threshold:
     object_name: str | None = None
     channel: int | None = None
     smooth: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.side is not None:
+            check_side(self.side)
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ class Record:
     """One line per finished label: of which image, by which model and options, in which files.
 
     A label counts as finished when the image has the same SHA-256, the parameters and the options
-    are the same, and every file that was made is still there. The trap: what was changed in such a
-    file by hand stays.
+    are the same, every file that was made is still there, and so is every file that is wanted now.
+    The trap: what was changed in such a file by hand stays.
     """
 
     def __init__(self, out: Path, by: str, step: int) -> None:
@@ -36,10 +36,12 @@ class Record:
     def __len__(self) -> int:
         return len(self._known)
 
-    def is_finished(self, target: Path, sha256: str) -> bool:
-        """Whether the label is there, made of this image in this way."""
+    def is_finished(self, target: Path, sha256: str, beside: Iterable[Path] = ()) -> bool:
+        """Whether the label is there, made of this image in this way, with the files beside it."""
         known = self._known.get(self._name(target))
         if known is None or (known["by"], known["input"]) != (self._by, sha256):
+            return False
+        if not {self._name(path) for path in beside} <= set(known["made"]):
             return False
         return all((self._out / name).exists() for name in known["made"])
 

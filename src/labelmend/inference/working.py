@@ -143,7 +143,7 @@ class Work:
         if not isinstance(job.image, Raster):
             return 0
         array = job.image.array
-        return memory_in_one(self._predictor, array.shape, array.itemsize)
+        return memory_in_one(self._predictor, array.shape, array.itemsize, job.image.spacing)
 
     def _read_jobs(self) -> Generator[_Job]:
         """Every file, read; the next small ones are read while the network works."""
@@ -174,7 +174,8 @@ class Work:
         job.is_read = True
         try:
             job.sha256 = hash_image(job.source)
-            if self._way.resume and self._record.is_finished(job.target, job.sha256):
+            beside = job.places.values()
+            if self._way.resume and self._record.is_finished(job.target, job.sha256, beside):
                 return job
             job.image = self._opener.open(job.source)
             if isinstance(job.image, Raster):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,9 +28,11 @@ def rasterise(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Events as class indices on a grid: ``(length,)`` int64, and where they are known, bool.
 
-    An event covers the samples from ``round(onset / spacing)`` up to, not including,
-    ``round(offset / spacing)``. What no event covers is class 0. Events may touch, not overlap;
-    their order does not matter. An offset at most one sample beyond the end is cut.
+    An event covers the samples from :func:`nearest_edge` of ``onset / spacing`` up to, not
+    including, that of ``offset / spacing``: ``floor(x + 0.5)``, so that events of ``n`` samples
+    become ``n`` samples also where they begin half-way between two. What no event covers is class
+    0. Events may touch, not overlap; their order does not matter. An offset at most one sample
+    beyond the end is cut.
 
     A trap: two touching events of one class become one, on a grid nobody can tell them apart.
 
@@ -45,7 +48,7 @@ def rasterise(
     number = {name: i for i, name in enumerate(classes)}
     last: tuple[int, Event] | None = None
     for event in sorted(events, key=lambda e: (e.onset, e.offset)):
-        start, stop = _place(event, length, spacing)
+        start, stop = span_of(event, length, spacing)
         if last is not None and start < last[0]:
             raise DataError(
                 f"the events {_show(last[1])} and {_show(event)} overlap, but a position has one "
@@ -57,6 +60,19 @@ def rasterise(
             index[start:stop] = _class_of(event, number)
         last = (stop, event)
     return index, known
+
+
+def nearest_edge(position: float) -> int:
+    """The edge between samples that is nearest to a position in samples, of two the upper one.
+
+    A millionth of a sample is taken for rounding: ``0.35 / 0.1`` is a little below 3.5. The trap:
+    Python's own ``round`` goes to the even one of two, and events of one length become shorter or
+    longer by where they lie.
+
+    >>> nearest_edge(0.5), nearest_edge(1.5), nearest_edge(0.35 / 0.1), nearest_edge(3.4999)
+    (1, 2, 4, 3)
+    """
+    return math.floor(round(position, 6) + 0.5)
 
 
 def find_events(indices: np.ndarray, classes: Sequence[str], spacing: float) -> list[Event]:
@@ -82,13 +98,26 @@ def find_events(indices: np.ndarray, classes: Sequence[str], spacing: float) -> 
     ]
 
 
-def _place(event: Event, length: int, spacing: float) -> tuple[int, int]:
+def span_of(event: Event, length: int, spacing: float) -> tuple[int, int]:
+    """The first sample that an event covers, and the one after its last.
+
+    Args:
+        event: onset and offset in seconds.
+        length: samples of the recording.
+        spacing: seconds between samples.
+
+    Raises:
+        DataError: for an event that is empty, reversed or outside.
+
+    >>> span_of(Event(0.2, 0.4, "b"), 5, 0.1)
+    (2, 4)
+    """
     if not 0 <= event.onset < event.offset < float("inf"):
         raise DataError(
             f"the event {_show(event)} does not begin at 0 or later and end after it began; "
             "correct its onset or offset"
         )
-    start, stop = round(event.onset / spacing), round(event.offset / spacing)
+    start, stop = nearest_edge(event.onset / spacing), nearest_edge(event.offset / spacing)
     if stop > length + 1 or start >= length:
         raise DataError(
             f"the event {_show(event)} ends after the recording, which lasts "

@@ -10,13 +10,16 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import fft, ndimage, signal
 
-from labelmend.errors import DataError, SettingsError, unknown
+from labelmend.errors import DataError, SettingsError, ShapeError, unknown
 
 Method = Literal["otsu", "li", "yen", "triangle", "watershed"]
 Side = Literal["brighter", "darker"]
 
 METHODS: tuple[Method, ...] = get_args(Method)
 """The methods by name; a number is the threshold itself."""
+
+SIDES: tuple[Side, ...] = get_args(Side)
+"""The sides by name."""
 
 SMOOTH, SMOOTH_RECORDING = 1.0, 16.0
 """By how many positions images and recordings are smoothed, where nobody says."""
@@ -59,20 +62,39 @@ def propose_label(
 
     Raises:
         DataError: when the image holds one value throughout, so that only a number can divide it,
-            or numbers too large to compute with.
-        SettingsError: for a method or a channel that does not exist.
+            NaN, infinity, or numbers too large to compute with.
+        SettingsError: for a method, a side or a channel that does not exist.
+        ShapeError: for an array without a channel axis and space, or without positions.
 
     The trap: the smaller part is a guess per image; give ``side`` for images in which things may
-    cover more than half.
+    cover more than half. Another: an array of two axes is a recording of several channels; a
+    picture ``(rows, columns)`` needs its channel axis, ``image[None]``.
 
     >>> image = np.zeros((1, 8, 8)); image[0, 2:5, 2:5] = 9
     >>> found = propose_label(image, "otsu")
     >>> found.side, int(found.label.sum())
     ('brighter', 9)
     """
+    if side is not None:
+        check_side(side)
     bright = brighter_part(image, by, channel=channel, smooth=smooth)
     chosen = side or smaller_side([float(bright.mean())])
     return Proposal((bright == (chosen == "brighter")).astype(np.int64), chosen)
+
+
+def check_side(side: str) -> None:
+    """Refuse a word that is no side.
+
+    Raises:
+        SettingsError: offering the nearest one.
+
+    >>> check_side("Darker")
+    Traceback (most recent call last):
+        ...
+    labelmend.errors.SettingsError: unknown side 'Darker'; did you mean 'darker'?
+    """
+    if side not in SIDES:
+        raise unknown("side", side, SIDES)
 
 
 def brighter_part(
@@ -85,7 +107,7 @@ def brighter_part(
     """The positions above the threshold, ``(*space)`` bool; see :func:`propose_label`.
 
     Raises:
-        DataError, SettingsError: as :func:`propose_label`.
+        DataError, SettingsError, ShapeError: as :func:`propose_label`.
 
     >>> brighter_part(np.array([[[1.0, 5.0]]]), 3, smooth=0)
     array([[False,  True]])
@@ -94,6 +116,11 @@ def brighter_part(
         raise unknown("method", by, METHODS, " A number is the threshold itself.")
     if not isinstance(by, str) and not math.isfinite(by):
         raise SettingsError(f"a threshold is a finite number, not {by!r}")
+    if not 2 <= image.ndim <= 4 or image.size == 0:
+        raise ShapeError(
+            "an image (channels, *space) with one to three space axes is wanted, not "
+            f"{image.shape}; of one channel without its axis it is image[None]"
+        )
     if smooth is None:
         usual = SMOOTH if isinstance(by, str) else 0.0
         smooth = SMOOTH_RECORDING if image.ndim == 2 else usual
@@ -130,6 +157,9 @@ def _grey(image: np.ndarray, channel: int | None, sigma: float) -> np.ndarray:
         raise SettingsError(f"smoothing takes 0 or more positions, not {sigma!r}")
     with np.errstate(over="ignore", invalid="ignore"):
         wanted = np.asarray(image if channel is None else image[channel : channel + 1], np.float64)
+        if not np.isfinite(wanted).all():
+            what = "NaN" if np.isnan(wanted).any() else "infinity"
+            raise DataError(f"holds {what}; repair it or leave it out")
         grey = np.mean([_envelope(w) for w in wanted] if image.ndim == 2 else wanted, axis=0)
         smoothed: np.ndarray = ndimage.gaussian_filter(grey, sigma) if sigma else grey
         if not np.isfinite([smoothed.min(), smoothed.max(), np.ptp(smoothed)]).all():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from skimage.measure import regionprops
 from labelmend.errors import DataError, SettingsError
 from labelmend.inference import objects
 from labelmend.inference.conclusions import (
+    UNSURE,
     Conclusion,
     Figures,
     check_parquet,
@@ -25,7 +28,7 @@ from labelmend.inference.conclusions import (
     write_part,
 )
 from labelmend.inference.objects import Collector
-from labelmend.inference.rules import parse_rule
+from labelmend.inference.rules import WAYS, parse_rule, read_rules
 from labelmend.types import DataSpec
 
 RNG = np.random.default_rng(0)
@@ -161,6 +164,51 @@ def test_every_figure_can_be_asked_for() -> None:
         names = Figures(about).names
         assert all(math.isfinite(Figures(about).of(conclusion, name) or 0) for name in names)
         assert "cell.mean_1.max" in names and not any(name.startswith("none") for name in names)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_every_number_of_both_tables_can_be_asked_for(dims: int, tmp_path: Path) -> None:
+    about = spec(dims, 2)
+    label = RNG.integers(0, 3, (9, 5, 4)[:dims])
+    found = concluded(label, about, (0.5, 0.25, 2.0)[:dims])
+    unsure = dict.fromkeys(UNSURE, 0.25)
+    rows = tuple({**row, **unsure} for row in found.objects)
+    found = dataclasses.replace(found, objects=rows, **unsure)
+    write_conclusions(tmp_path, [found], about)
+    figures = Figures(about, UNSURE)
+    with (tmp_path / "files.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    for column in set(row) - {"file", "label", "flags"}:
+        assert figures.of(found, column) == float(row[column]), column
+    with (tmp_path / "objects.csv").open(newline="") as file:
+        objects_of = [row for row in csv.DictReader(file) if row["class"] == "cell"]
+    for column in set(objects_of[0]) - {"file", "class"}:
+        wanted = max(float(row[column]) for row in objects_of)
+        assert figures.of(found, f"cell.{column}.max") == wanted, column
+    bare = concluded(label, about)
+    assert figures.of(bare, "spacing_0") is None and figures.of(bare, "size_0") == 9
+
+
+def test_the_page_names_columns_and_figures_that_there_are(tmp_path: Path) -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "predict.md"
+    text = page.read_text(encoding="utf-8").partition("## Conclusions")[2]
+    about = spec(2, 1, ("none", "cell", "lesion"))
+    table = re.search(r"```\n(name,where,verdict\n.*?)```", text, re.DOTALL)
+    assert table is not None
+    (tmp_path / "rules.csv").write_text(table[1])
+    known = Figures(about, UNSURE).names
+    assert len(read_rules(tmp_path / "rules.csv", known)) == 4
+    names = text.partition("A condition compares")[2].partition("A class name")[0]
+    ways = "|".join(WAYS)
+    exact = re.findall(rf"`(\w+_0|cell\.\w+\.(?:{ways}))`", names)
+    assert exact == ["size_0", "cell.centroid_0.mean"] and set(exact) <= set(known)
+    of_objects = text.partition("- `objects.csv`")[2].partition("- `files.csv`")[0]
+    of_files = text.partition("- `files.csv`")[2].partition("- `conclusions.html`")[0]
+    every = {name for dims in (1, 2, 3) for name in Figures(spec(dims)).names}
+    for column in re.findall(r"`([a-z_0-9]+)`", of_objects):
+        assert f"cell.{column}.max" in every, column
+    for column in set(re.findall(r"`([a-zA-Z_0-9.]+)`", of_files)) - {"flags", "rate_per_s"}:
+        assert column.replace("CLASS", "cell") in every, column
 
 
 def test_rules_flag_and_say_what_they_miss() -> None:

@@ -119,13 +119,15 @@ def test_the_smallest_size_is_one_that_the_network_takes(predictor: Predictor) -
 def test_real_images_come_at_every_size_as_the_network_sees_them(predictor: Predictor) -> None:
     real, notes = real_images(predictor)
     assert len(real) == 4 and not notes
-    assert all(abs(image.mean()) < 1e-5 for image in real)  # normalised
+    assert all(abs(image.mean()) < 1e-5 for image in real.values())  # normalised
     sizes = proof_sizes(predictor)
-    given = list(proof_inputs(predictor, sizes, 30, real))
+    given = list(proof_inputs(predictor, sizes, 30, real.values()))
     assert len(given) == 30 and {image.shape[2:] for image in given} == set(sizes)
     assert {len(image) for image in given} == {1, 2}
     assert not given[0].any() and given[0].shape == (2, 3, 2, 2)
-    assert np.array_equal(given[5][0], real[0][:, :20, :24])  # the first at the size of a patch
+    assert np.array_equal(
+        given[5][0], next(iter(real.values()))[:, :20, :24]
+    )  # the first at the size of a patch
     assert all(image.dtype == np.float32 for image in given)
     assert len({image.tobytes() for image in given}) == 30
 
@@ -133,7 +135,7 @@ def test_real_images_come_at_every_size_as_the_network_sees_them(predictor: Pred
 def test_data_that_is_gone_is_noted_without_naming_a_place(predictor: Predictor) -> None:
     gone = _Gone(predictor.run.data)
     real, notes = real_images(dataclasses.replace(predictor, run=gone))
-    assert real == [] and len(notes) == 4
+    assert real == {} and len(notes) == 4
     assert notes[0] == "images/s0.png could not be used (DataError)"
 
 

@@ -382,6 +382,24 @@ def test_events_move_as_their_positions_do(by: int, tmp_path: Path) -> None:
     assert many == abs(by)
 
 
+@pytest.mark.parametrize("begin", [0.5, 1.5, 2.5, 3.5])
+def test_an_event_of_one_sample_is_not_lost_by_where_it_lies(begin: float, tmp_path: Path) -> None:
+    recording = Raster(np.zeros((1, 12), np.float32), (0.1,))
+    content = f"onset_s,offset_s,label\n{begin * 0.1!r},{(begin + 1) * 0.1!r},b\n".encode()
+    place = Place(np.array([2.0]), 1, 9, MOVED)
+    write_moved(tmp_path / "b.csv", tmp_path / "a.csv", content, place, SPEC, recording)
+    label, _ = read_label(tmp_path / "b.csv", SPEC, recording)
+    assert np.flatnonzero(label).tolist() == [begin + 2.5]
+
+
+def test_half_a_sample_that_nobody_knows_is_rounded_alike_everywhere(tmp_path: Path) -> None:
+    recording = Raster(np.zeros((1, 12), np.float32), (0.1,))
+    for shift in (0.5, 1.5, 2.5):
+        place = Place(np.array([0.0]), 1, 9, MOVED, np.array([[1.0, shift]]))
+        many = write_moved(tmp_path / "b.csv", tmp_path / "a.csv", EVENTS, place, SPEC, recording)
+        assert many == shift + 0.5
+
+
 def test_events_stretch_and_those_outside_are_dropped(tmp_path: Path) -> None:
     recording = Raster(np.zeros((1, 12), np.float32), (0.5,))
     matrix = np.array([[1.25, 2.0]])

@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import labelmend
@@ -19,6 +21,7 @@ from labelmend.data.prepare import Preparation
 from labelmend.errors import DataError, NonFiniteError
 from labelmend.files.tiled import open_strips
 from labelmend.inference import large
+from labelmend.inference.beside import Beside
 from labelmend.inference.files import Way, predict_all
 from labelmend.inference.large import (
     GIB,
@@ -145,6 +148,36 @@ def test_a_limit_that_cannot_be_held_is_said(predictor: Predictor, tmp_path: Pat
     assert not found.failed  # nothing is refused where nobody asked
 
 
+def test_what_the_network_sees_counts_for_memory(predictor: Predictor, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", RNG.integers(0, 256, (40, 40)).astype(np.uint8))
+    Image.fromarray(RNG.integers(0, 256, (40, 40)).astype(np.uint8)).save(tmp_path / "b.png")
+    fine = {"size": (1500, 1500)}, {"spacing": (0.1, 0.1)}
+    spec = dataclasses.replace(predictor.spec, spacing=(3.75, 3.75))
+    data = dataclasses.replace(predictor.run.data, spec=spec)
+    run = SimpleNamespace(data=data, path=predictor.run.path, settings=predictor.run.settings)
+    for changes in fine:
+        seen = Preparation(**changes)
+        chosen = dataclasses.replace(predictor, run=run, preparation=seen, patch=(256, 256))
+        sources = [tmp_path / "a.tif", tmp_path / "b.png"]
+        found = predict_all(chosen, sources, tmp_path / "out", Way(memory=0.001))
+        assert len(found.failed) == 2 and not found.written
+        for text in found.failed:
+            assert "more than --memory 0.001: the network sees images at another spacing" in text
+        own = memory_in_one(predictor, (1, 40, 40), 1)
+        on_grid = 1500 * 1500 * 4 * (1 + 1 + 2)  # as resampled, as normalised, two scores
+        assert memory_in_one(chosen, (1, 40, 40), 1, (3.75, 3.75)) == own + on_grid
+
+
+def test_the_frames_of_a_spectrogram_count_for_memory(trained: Trained) -> None:
+    recorded = labelmend.load(trained("recording").run)
+    plain = dataclasses.replace(recorded, preparation=Preparation())
+    for hop, frames in ((16, 563), (1, 9000)):
+        seen = Preparation(spectrogram=True, window=64, hop=hop)
+        heard = dataclasses.replace(recorded, preparation=seen)
+        more = memory_in_one(heard, (1, 9000), 4) - memory_in_one(plain, (1, 9000), 4)
+        assert more == frames * 4 * (2 * 33 + recorded.outputs)
+
+
 def test_large_images_are_divided_without_asking(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,18 +283,32 @@ def test_a_label_is_finished_only_by_the_same_model(predictor: Predictor, tmp_pa
     assert record.is_finished(target, "hash") and not record.is_finished(target, "other")
     assert Record(tmp_path, by, 3).is_finished(target, "hash")
     assert not Record(tmp_path, "another", 3).is_finished(target, "hash")
+    assert record.is_finished(target, "hash", [part])
+    assert not record.is_finished(target, "hash", [part, tmp_path / "other"])
     part.unlink()
     assert not record.is_finished(target, "hash")
     record.forget()
     assert len(Record(tmp_path, by, 3)) == 0
 
 
+def test_conclusions_that_are_wanted_elsewhere_are_made_there(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "a.npy", RNG.integers(0, 256, (20, 20)).astype(np.uint8))
+    kept = []
+    for name in ("one", "two", "two"):
+        way = Way(resume=True, beside=Beside(conclusions=tmp_path / name))
+        found = predict_all(predictor, [tmp_path / "a.npy"], tmp_path / "out", way)
+        assert not found.failed and len(found.conclusions) == 1
+        assert (tmp_path / name / "objects.csv").exists()
+        kept.append(len(found.kept))
+    assert kept == [0, 0, 1]
+
+
 @pytest.mark.parametrize("memory", [None, 3e-5])
 def test_conclusions_are_of_the_image_and_of_the_scores(
     memory: float | None, predictor: Predictor, tmp_path: Path
 ) -> None:
-    from labelmend.inference.beside import Beside
-
     class Bright(nn.Module):
         def forward(self, image: Tensor) -> Tensor:
             return torch.cat([0 * image, 2.0 * image.sign()], 1)

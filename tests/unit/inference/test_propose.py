@@ -63,6 +63,11 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
     return 2 * float((one & other).sum()) / float(one.sum() + other.sum())
 
 
+def test_a_side_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(SettingsError, match="unknown side 'Brighter'; did you mean 'brighter'"):
+        Threshold("otsu", side="Brighter")  # type: ignore[arg-type]
+
+
 def test_images_without_a_label_get_one_and_nothing_else_changes(tmp_path: Path) -> None:
     root = unlabelled(made_data.gray(tmp_path / "d"), "s3", "s7")
     before = contents(root)

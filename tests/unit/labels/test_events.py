@@ -23,6 +23,22 @@ def test_events_of_a_grid_make_the_grid_again(values: list[int], spacing: float)
     assert known.all()
 
 
+@given(
+    st.integers(0, 200),
+    st.integers(1, 50),
+    st.floats(0, 1),
+    st.sampled_from([1 / 44100, 1 / 32000, 1 / 500, 0.1, 1 / 3, 1.0, 7.3]),
+)
+def test_an_event_of_n_samples_has_n_wherever_it_begins(
+    before: int, count: int, share: float, spacing: float
+) -> None:
+    for begin in (before + 0.5, before + round(share, 3)):
+        event = Event(begin * spacing, (begin + count) * spacing, "a")
+        index, _ = rasterise([event], CLASSES, 260, spacing)
+        assert index.sum() == count
+        assert index.argmax() == np.floor(begin + 0.5)
+
+
 def test_order_does_not_matter() -> None:
     events = [Event(0.5, 0.7, "a"), Event(0.1, 0.3, "b")]
     one, _ = rasterise(events, CLASSES, 10, 0.1)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from labelmend.errors import DataError, SettingsError
+from labelmend.errors import DataError, SettingsError, ShapeError
 from labelmend.labels.proposals import METHODS, brighter_part, propose_label, smaller_side
 
 
@@ -142,3 +142,24 @@ def test_what_no_method_can_divide_is_refused() -> None:
             brighter_part(np.zeros((1, 5, 5)), wrong)
         with pytest.raises(SettingsError, match="0 or more positions"):
             brighter_part(np.zeros((1, 5, 5)), "otsu", smooth=wrong)
+
+
+@pytest.mark.parametrize("side", ["Brighter", "dark", ""])
+def test_a_word_that_is_no_side_is_refused(side: str) -> None:
+    with pytest.raises(SettingsError, match=f"unknown side '{side}'; did you mean"):
+        propose_label(scene((9, 9))[0], "otsu", side=side)
+
+
+@pytest.mark.parametrize("shape", [(9,), (1, 2, 3, 4, 5), (1, 0, 4), ()])
+def test_what_is_no_image_with_channels_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"\(channels, \*space\) .* is wanted, not"):
+        propose_label(np.zeros(shape), 0.5)
+
+
+@pytest.mark.parametrize(("value", "said"), [(math.nan, "NaN"), (-math.inf, "infinity")])
+@pytest.mark.parametrize("by", ["otsu", 0.5])
+def test_what_is_no_number_is_called_so(by: str | float, value: float, said: str) -> None:
+    image, _ = scene((9, 9))
+    image[0, 3, 4] = value
+    with pytest.raises(DataError, match=f"holds {said}; repair it"):
+        propose_label(image, by)

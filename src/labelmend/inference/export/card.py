@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from labelmend.inference.export.proof import Proof
+from labelmend.inference.export.to_monai import read_by_bundle
 from labelmend.inference.predictor import Predictor
 from labelmend.inference.temperature import FIGURES
 
@@ -51,17 +52,22 @@ def write_card(
 
 def write_readme(predictor: Predictor) -> str:
     """The text of ``docs/README.md`` of a MONAI bundle: how to run it."""
+    files = ", ".join(read_by_bundle(predictor))
     return f"""# {predictor.run.path.name}
 
 A network for {predictor.spec.task}, exported by labelmend as a MONAI bundle. What it was trained
 on and its limits: `MODEL_CARD.md`. What is done before and after it: `processing.json`.
 
-Predict the files of a folder (run here; needs MONAI and PyTorch, not labelmend):
+Predict the files of a folder (run here; labelmend need not be there):
 
-    python -m monai.bundle run --config_file configs/inference.json \\
-        --dataset_dir IMAGES --output_dir PREDICTIONS
+    pip install monai pillow nibabel
+    python -c "from monai.bundle import run; run(config_file='configs/inference.json', \\
+        dataset_dir='IMAGES', output_dir='PREDICTIONS')"
 
-`--run_id evaluate` does the same by MONAI's `SupervisedEvaluator`, which needs pytorch-ignite.
+Pillow is for pictures, nibabel for NIfTI. With `pip install fire` there is MONAI's own command line
+too: `python -m monai.bundle run --config_file configs/inference.json --dataset_dir IMAGES
+--output_dir PREDICTIONS`. `run_id='evaluate'` does the same by MONAI's `SupervisedEvaluator`, which
+needs pytorch-ignite. Files of other kinds than {files} are passed over.
 
 An image smaller than a patch ({" × ".join(map(str, predictor.patch))}) is continued to a patch at
 both ends; labelmend continues it at its end and only as far as the network needs. All else is

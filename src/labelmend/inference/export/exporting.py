@@ -125,7 +125,7 @@ def export(
         predictor, _MODELS[to], smallest=sizes[0], temperature=temperature
     )
     coded = _encode(predictor, to)
-    proof = _prove(predictor, coded, sizes, inputs, tolerance)
+    proof = _prove(predictor, to, coded, sizes, inputs, tolerance)
     about = {
         PROCESSING: _json(processing),
         PROOF: _json(proof.to_json()),
@@ -171,17 +171,20 @@ def _encode(predictor: Predictor, to: Target) -> _Coded:
 
 def _prove(
     predictor: Predictor,
+    to: Target,
     coded: _Coded,
     sizes: Sequence[tuple[int, ...]],
     inputs: int,
     tolerance: float,
 ) -> Proof:
     real, notes = real_images(predictor)
-    given = partial(proof_inputs, predictor, sizes, inputs, real)
+    off = to_monai.preparation_off(predictor, real) if to == "monai" else None
+    given = partial(proof_inputs, predictor, sizes, inputs, list(real.values()))
     network = reference_of(predictor)
     check = partial(prove, task=predictor.spec.task, tolerance=tolerance)
     proof = check(network, coded.run, given())
-    proof = replace(proof, real=len(real) * (len(sizes) - 1), notes=tuple(notes))
+    count = len(real) * (len(sizes) - 1)
+    proof = replace(proof, real=count, notes=tuple(notes), preparation=off)
     if proof.holds:
         return proof
     rounding = check(reference_of(predictor, torch.float64), network, given()).worst

@@ -40,6 +40,8 @@ class Proof:
         equal: the share of positions with the same class; None for regression.
         tolerance: the most that ``worst`` may be.
         notes: why there was no real input, if so.
+        preparation: the largest difference of a prepared image, likewise, where the exported model
+            prepares images itself.
     """
 
     inputs: int
@@ -50,11 +52,13 @@ class Proof:
     equal: float | None
     tolerance: float
     notes: tuple[str, ...] = ()
+    preparation: float | None = None
 
     @property
     def holds(self) -> bool:
         """Whether the exported model may be taken for the network."""
-        return self.worst <= self.tolerance and (self.equal is None or self.equal >= LEAST_EQUAL)
+        worst = max(self.worst, self.preparation or 0.0)
+        return worst <= self.tolerance and (self.equal is None or self.equal >= LEAST_EQUAL)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -65,6 +69,7 @@ class Proof:
             "positions": self.positions,
             "largest_difference": self.worst,
             "largest_difference_allowed": self.tolerance,
+            "largest_difference_of_preparation": self.preparation,
             "equal_classes": self.equal,
             "equal_classes_wanted": None if self.equal is None else LEAST_EQUAL,
             "notes": list(self.notes),
@@ -74,9 +79,11 @@ class Proof:
         """One sentence for a person."""
         sizes = ", ".join(" × ".join(map(str, size)) for size in self.sizes)
         equal = "" if self.equal is None else f", same class at {100 * self.equal:.6g} %"
+        off = self.preparation
+        prepared = "" if off is None else f", prepared images by at most {off:.1e}"
         return (
             f"{self.inputs} inputs ({self.real} real) of {sizes}: scores differ by at most "
-            f"{self.worst:.1e}{equal}"
+            f"{self.worst:.1e}{equal}{prepared}"
         )
 
 
@@ -194,7 +201,7 @@ def proof_inputs(
         yield drawn.astype(np.float32)
 
 
-def real_images(predictor: Predictor) -> tuple[list[np.ndarray], list[str]]:
+def real_images(predictor: Predictor) -> tuple[dict[Path, np.ndarray], list[str]]:
     """A few of the run's images as the network sees them, and why there are fewer than wanted."""
     root = Path(predictor.run.data.root)
     seen: dict[str, Sample] = {}
@@ -202,12 +209,13 @@ def real_images(predictor: Predictor) -> tuple[list[np.ndarray], list[str]]:
         seen.setdefault(sample.image, sample)
     chosen = list(seen.values())
     chosen = chosen[:: max(1, len(chosen) // _MOST_REAL)][:_MOST_REAL]
-    images, notes = [], []
+    images: dict[Path, np.ndarray] = {}
+    notes: list[str] = []
     for sample in chosen:
         try:
             content = load_verified(root / sample.image, sample.image_sha256)
             raster = read_as(root / sample.image, predictor.spec, content=content)
-            images.append(predictor.preparation.image(raster)[0])
+            images[root / sample.image] = predictor.preparation.image(raster)[0]
         except (LabelmendError, OSError) as error:
             # its text would name a place on this machine
             notes.append(f"{sample.image} could not be used ({type(error).__name__})")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from labelmend.errors import SettingsError
+import numpy as np
+
+from labelmend.errors import RunError, SettingsError
 from labelmend.files.formats import split_name
 from labelmend.inference.predictor import Predictor
-from labelmend.types import DataSpec
+from labelmend.types import DataSpec, Raster
 
 MODEL = "models/model.pt2"
 _SCHEMA = (
@@ -19,10 +22,27 @@ _SCHEMA = (
 )
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _VOLUMES = (".nii", ".nii.gz")
+_FAMILIES = (_PICTURES, _VOLUMES, (".npy",))
 _IMPORTS = ("functools", "glob", "math", "numpy", "os", "torch")
 _HANN = (
     "$functools.reduce(lambda window, n: window[..., None] * "
     "torch.sin((torch.arange(n) + 0.5) / n * math.pi) ** 2, @patch, torch.ones(()))"
+)
+# MONAI's own transforms differ where an image hardly varies: they leave one whose percentiles are
+# equal as it is, and divide one of a single value by what its mean was rounded by.
+_SCALE = (
+    "$lambda image, find=@statistics: numpy.stack([(channel.astype('float64') - centre) / width "
+    "if width > 0 else 0 * channel for channel, (centre, width) in zip(image, find(image))])"
+    ".astype('float32')"
+)
+_MOMENTS = (
+    "$lambda image: [(c.mean(dtype='float64'), c.std(dtype='float64') if c.min() < c.max() else 0) "
+    "for c in image]"
+)
+_PERCENTILES = (
+    "$lambda image, extremes=lambda c: [float(c.min()), float(c.max())]: "
+    "[(low, high - low) for low, high in (pair if pair[0] < pair[1] else extremes(c) for c, pair "
+    "in ((c, numpy.percentile(c, {}).tolist()) for c in image))]"
 )
 
 
@@ -32,13 +52,13 @@ def check_expressible(predictor: Predictor) -> None:
     Raises:
         SettingsError: naming the setting or the kind of file.
     """
-    preparation, suffix = predictor.preparation, _suffix(predictor)
+    preparation, suffixes = predictor.preparation, _suffixes(predictor)
     wanted = {
         "input.spectrogram": preparation.spectrogram,
         "input.spacing": preparation.spacing is not None,
         "input.size": preparation.size is not None,
         f"input.denoise = {preparation.denoise!r}": preparation.denoise != "none",
-        f"images in {suffix}": not _readable(predictor.spec, suffix),
+        f"images in {' and '.join(suffixes)}": not _readable(predictor.spec, suffixes),
     }
     for what, found in wanted.items():
         if found:
@@ -67,19 +87,79 @@ def bundle_files(predictor: Predictor, program: bytes, readme: str) -> dict[str,
     }
 
 
+def read_by_bundle(predictor: Predictor) -> tuple[str, ...]:
+    """The kinds of files that the bundle takes from a folder: all that its one reader reads."""
+    return next(family for family in _FAMILIES if _suffixes(predictor)[0] in family)
+
+
+def preparation_off(predictor: Predictor, real: Mapping[Path, np.ndarray]) -> float:
+    """By how much the images that the bundle prepares differ most from those of the predictor.
+
+    Relative to ``max(1, |value|)``. Whole files are read by the bundle; beside them it is given
+    images that hardly vary, since those are what two ways of normalising differ in.
+
+    Args:
+        predictor: for which :func:`check_expressible` has nothing to say.
+        real: files of the data set, and what the network sees of them.
+
+    Raises:
+        RunError: when the bundle cannot read a file, or prepares it to another shape.
+    """
+    from monai.bundle import ConfigParser  # late: other targets need not wait for it
+
+    parser = ConfigParser(_inference(predictor))
+    parser.get_parsed_content("imports")
+    worst = 0.0
+    if predictor.preparation.normalise != "none":
+        run = parser.get_parsed_content("normalise")
+        for made in _hardly_varying(predictor):
+            worst = max(worst, _apart(run(made), predictor.preparation.image(Raster(made))[0]))
+    prepare = parser.get_parsed_content("preprocessing")
+    for path, wanted in real.items():
+        try:
+            found = prepare({"image": str(path)})["image"].array
+        except Exception as error:  # MONAI's readers have errors of their own
+            first = " ".join(str(error).split())[:200]
+            raise RunError(f"MONAI does not read {path}: {first}; export --to onnx") from error
+        worst = max(worst, _apart(found, wanted))
+    return worst
+
+
+def _hardly_varying(predictor: Predictor) -> Iterator[np.ndarray]:
+    """Images of one value, of two, and of noise on a large offset."""
+    shape = (predictor.spec.channels, *(64,) * predictor.spec.dims)
+    blank = np.full(shape, 0.1, np.float32)
+    yield blank
+    sparse = np.zeros(shape, np.float32)
+    sparse[(slice(None), *(slice(5) for _ in shape[1:]))] = 9
+    yield sparse
+    yield np.random.default_rng(0).normal(3e4, 2, shape).astype(np.float32)
+
+
+def _apart(found: np.ndarray, wanted: np.ndarray) -> float:
+    if found.shape != wanted.shape:
+        raise RunError(
+            f"MONAI prepares an image to {found.shape} where training had {wanted.shape}; "
+            "export --to onnx"
+        )
+    apart = np.abs(found.astype(np.float64) - wanted) / np.maximum(1, np.abs(wanted))
+    return float(apart.max())
+
+
 def _json(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, indent=4, allow_nan=False) + "\n").encode()
 
 
-def _suffix(predictor: Predictor) -> str:
-    return split_name(predictor.run.data.samples[0].image)[1]
+def _suffixes(predictor: Predictor) -> list[str]:
+    return sorted({split_name(sample.image)[1] for sample in predictor.run.data.samples})
 
 
-def _readable(spec: DataSpec, suffix: str) -> bool:
-    """Whether MONAI reads such files into the same axes."""
-    if suffix in _PICTURES:
+def _readable(spec: DataSpec, suffixes: Collection[str]) -> bool:
+    """Whether one of MONAI's readers reads all such files into the same axes."""
+    family = next((family for family in _FAMILIES if set(suffixes) <= set(family)), ())
+    if family == _PICTURES:
         return spec.dims == 2 and spec.channels in (1, 3)
-    return suffix == ".npy" or (suffix in _VOLUMES and spec.dims == 3)
+    return bool(family) and (family != _VOLUMES or spec.dims == 3)
 
 
 def _metadata(predictor: Predictor) -> dict[str, Any]:
@@ -130,18 +210,22 @@ def _metadata(predictor: Predictor) -> dict[str, Any]:
 
 
 def _inference(predictor: Predictor) -> dict[str, Any]:
-    suffix = _suffix(predictor)
+    family = read_by_bundle(predictor)
+    own = ["$from monai.utils import convert_to_dst_type"]
+    own += ["$from PIL import Image"] if family == _PICTURES else []
     return {
-        "imports": [f"$import {name}" for name in _IMPORTS] + ["$from PIL import Image"],
+        "imports": [f"$import {name}" for name in _IMPORTS] + own,
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/predictions'",
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
-        "files": f"$sorted(glob.glob(glob.escape(@dataset_dir) + '/*{suffix}'))",
+        "files": "$[file for file in sorted(glob.glob(glob.escape(@dataset_dir) + '/*')) "
+        f"if file.lower().endswith({family})]",
         "program": f"$torch.export.load(@bundle_root + '/{MODEL}')",
         "network_def": "$torch.export.unflatten(@program)",
         "network": "$@network_def.to(@device).eval()",
-        "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(predictor, suffix)},
+        **_normalise(predictor),
+        "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(predictor, family)},
         "dataset": {
             "_target_": "Dataset",
             "data": "$[{'image': file} for file in @files]",
@@ -159,7 +243,7 @@ def _inference(predictor: Predictor) -> dict[str, Any]:
         },
         # MONAI's own windows to blend by are flat or Gaussian; it takes another as an attribute
         "inferer": "$(setattr(@windows, 'roi_weight_map', @weights), @windows)[1]",
-        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(predictor, suffix)},
+        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(predictor, family)},
         "evaluator": {
             "_target_": "SupervisedEvaluator",
             "device": "@device",
@@ -178,14 +262,14 @@ def _inference(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _preprocessing(predictor: Predictor, suffix: str) -> list[dict[str, Any]]:
+def _preprocessing(predictor: Predictor, family: tuple[str, ...]) -> list[dict[str, Any]]:
     spec = predictor.spec
     axes: dict[str, int | str] = {"none": "no_channel", "first": 0, "last": -1}
     axis = axes[spec.channel_axis]
     reader: dict[str, Any] = {"_target_": "NumpyReader"}
-    if suffix in _VOLUMES:
+    if family == _VOLUMES:
         reader = {"_target_": "NibabelReader"}
-    elif suffix in _PICTURES:
+    elif family == _PICTURES:
         # by default MONAI takes columns for the first axis of a picture
         reader = {"_target_": "PILReader", "reverse_indexing": False}
         axis = "no_channel" if spec.channels == 1 else -1
@@ -193,27 +277,28 @@ def _preprocessing(predictor: Predictor, suffix: str) -> list[dict[str, Any]]:
         {"_target_": "LoadImaged", "keys": "image", "reader": reader},
         {"_target_": "EnsureChannelFirstd", "keys": "image", "channel_dim": axis},
     ]
-    normalise = _normalise(predictor)
-    return steps if normalise is None else [*steps, normalise]
+    if predictor.preparation.normalise == "none":
+        return steps
+    func = "$lambda image, run=@normalise: convert_to_dst_type(run(image.array), image)[0]"
+    return [*steps, {"_target_": "Lambdad", "keys": "image", "func": func}]
 
 
-def _normalise(predictor: Predictor) -> dict[str, Any] | None:
-    preparation = predictor.preparation
+def _normalise(predictor: Predictor) -> dict[str, str]:
+    """Expressions that normalise an array ``(channels, *space)`` as it was done in training."""
+    preparation, scale = predictor.preparation, _SCALE
     if preparation.normalise == "none":
-        return None
-    shared = {"keys": "image", "channel_wise": True}
+        return {}
     if preparation.normalise == "percentile":
-        low, high = preparation.percentiles
-        cut = {"lower": low, "upper": high, "b_min": 0.0, "b_max": 1.0, "clip": True}
-        return {"_target_": "ScaleIntensityRangePercentilesd", **shared, **cut}
-    step: dict[str, Any] = {"_target_": "NormalizeIntensityd", **shared}
-    if preparation.normalise == "set":
-        step["subtrahend"] = list(preparation.mean or ())
-        step["divisor"] = list(preparation.deviation or ())
-    return step
+        find, scale = _PERCENTILES.format(list(preparation.percentiles)), f"{_SCALE}.clip(0, 1)"
+    elif preparation.normalise == "set":
+        pairs = zip(preparation.mean or (), preparation.deviation or (), strict=True)
+        find = f"$lambda image: {list(pairs)}"
+    else:
+        find = _MOMENTS
+    return {"statistics": find, "normalise": scale}
 
 
-def _postprocessing(predictor: Predictor, suffix: str) -> list[dict[str, Any] | str]:
+def _postprocessing(predictor: Predictor, family: tuple[str, ...]) -> list[dict[str, Any] | str]:
     spec = predictor.spec
     values = list(spec.values)
     steps: list[dict[str, Any] | str] = []
@@ -228,15 +313,15 @@ def _postprocessing(predictor: Predictor, suffix: str) -> list[dict[str, Any] | 
                     "target_labels": values,
                 }
             )
-    return [*steps, _saver(spec, suffix)]
+    return [*steps, _saver(spec, family)]
 
 
-def _saver(spec: DataSpec, suffix: str) -> dict[str, Any] | str:
+def _saver(spec: DataSpec, family: tuple[str, ...]) -> dict[str, Any] | str:
     """What writes a prediction: NIfTI for volumes, PNG for pictures of few classes, else npy."""
     whole = spec.task == "segmentation"
     small = whole and 0 <= min(spec.values) <= max(spec.values) < 256
     kind = ("uint8" if small else "int32") if whole else "float32"
-    if suffix in _VOLUMES:
+    if family == _VOLUMES:
         return {
             "_target_": "SaveImaged",
             "keys": "pred",
@@ -251,7 +336,7 @@ def _saver(spec: DataSpec, suffix: str) -> dict[str, Any] | str:
     stem = "os.path.basename(str(item['image'].meta['filename_or_obj'])).rsplit('.', 1)[0]"
     array = f"item['pred'].numpy().astype('{kind}')"
     place = f"os.path.join(folder, {stem}"
-    if suffix in _PICTURES and small:
+    if family == _PICTURES and small:
         written = f"Image.fromarray({array}[0]).save({place} + '.png'))"
     else:
         array = f"{array}[0]" if whole or len(spec.classes) == 1 else array
