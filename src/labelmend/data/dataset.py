@@ -83,7 +83,8 @@ class SampleDataset(Dataset[Item]):
         seed: with ``Draw.key`` the only source of randomness.
         cache_mb: memory for prepared files, per process.
         foreground: share of patches centred on something labelled (valid and above class 0)
-            where the sample has any; ignored for regression.
+            where the sample has any; ignored for regression. A patch of which nothing is valid
+            is centred on something that is, where anything is.
 
     Raises:
         SettingsError: for a patch or foreground that cannot be used.
@@ -134,7 +135,7 @@ class SampleDataset(Dataset[Item]):
         generator = seeded(self.seed, draw.key)
         image = self._image(sample)
         label = self._label(sample, image)
-        region = self._region(image.grid.size, label.foreground, generator)
+        region = self._region(image.grid.size, label, generator)
         claimed = _cut(label.label, region, self.patch, None)
         wide = np.float32 if claimed.dtype.kind == "f" else np.int64
         parts = (
@@ -213,23 +214,26 @@ class SampleDataset(Dataset[Item]):
             )
         return label, valid
 
-    def _region(
-        self, size: tuple[int, ...], foreground: np.ndarray, generator: Generator
-    ) -> Region:
+    def _region(self, size: tuple[int, ...], label: _Label, generator: Generator) -> Region:
         length = tuple(min(n, p) for n, p in zip(size, self.patch, strict=True))
         centred = float(torch.rand((), generator=generator)) < self.foreground
         drawn = torch.rand(len(size), generator=generator, dtype=torch.float64).tolist()
         room = [n - p for n, p in zip(size, length, strict=True)]
-        if centred and len(foreground):
-            place = int(torch.randint(len(foreground), (), generator=generator))
-            centre = np.unravel_index(int(foreground[place]), size)
-            start = [
-                min(max(int(c) - p // 2, 0), r)
-                for c, p, r in zip(centre, length, room, strict=True)
-            ]
-        else:
-            start = [min(int(share * (r + 1)), r) for share, r in zip(drawn, room, strict=True)]
-        return Region(tuple(start), length)
+
+        def around_one_of(places: np.ndarray) -> Region:
+            place = int(torch.randint(len(places), (), generator=generator))
+            centre = np.unravel_index(int(places[place]), size)
+            near = zip(centre, length, room, strict=True)
+            return Region(tuple(min(max(int(c) - p // 2, 0), r) for c, p, r in near), length)
+
+        if centred and len(label.foreground):
+            return around_one_of(label.foreground)
+        start = [min(int(share * (r + 1)), r) for share, r in zip(drawn, room, strict=True)]
+        region = Region(tuple(start), length)
+        if not label.valid[region.slices].any():  # it would teach and judge nothing
+            known = np.flatnonzero(label.valid)
+            return around_one_of(known) if len(known) else region
+        return region
 
 
 def collate(items: Sequence[Item]) -> Batch:

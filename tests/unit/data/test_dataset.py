@@ -159,6 +159,29 @@ def test_a_sample_without_foreground_or_anything_valid_gives_patches(tmp_path):
     assert samples[Draw(0, 0)].valid.all() and not samples[Draw(1, 0)].valid.any()
 
 
+@pytest.mark.parametrize("foreground", [0.0, 0.5])
+def test_no_patch_is_drawn_where_nothing_is_known_if_anything_is(tmp_path, foreground):
+    label = np.full((60, 80), 255, np.uint8)
+    label[40:44, 10:15], label[41, 11] = 0, 1
+    data = make(tmp_path, [(numbered(60, 80), label)])
+    samples = SampleDataset(data, PLAIN, (8, 8), seed=0, foreground=foreground)
+    items = [samples[Draw(0, key)] for key in range(100)]
+    assert all(item.valid.any() for item in items)
+    assert len({int(item.image[0, 0, 0]) for item in items}) > 10
+
+
+def test_where_every_patch_holds_something_known_nothing_is_drawn_otherwise(tmp_path):
+    label = np.zeros((40, 50), np.uint8)
+    gaps = label.copy()
+    gaps[::3, ::2] = 255
+    full, some = (
+        SampleDataset(make(tmp_path / name, [(numbered(40, 50), of)]), PLAIN, (8, 8), seed=0)
+        for name, of in (("full", label), ("some", gaps))
+    )
+    for key in range(50):
+        assert torch.equal(full[Draw(0, key)].image, some[Draw(0, key)].image)
+
+
 def test_regression_labels_keep_their_numbers(tmp_path):
     data = make(tmp_path, [(numbered(9, 9), numbered(9, 9) / 7)], task="regression")
     item = SampleDataset(data, PLAIN, (4, 4), seed=0)[Draw(0, 3)]
