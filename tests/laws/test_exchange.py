@@ -22,7 +22,7 @@ from labelmend.exchange.annotated import UNKNOWN, Annotated, Labelled, Source, p
 from labelmend.exchange.brush import pack_brush, unpack_brush
 from labelmend.exchange.class_yaml import names_as_yaml, read_names
 from labelmend.exchange.classes import all_numbers
-from labelmend.exchange.corners import inward, polygon_of
+from labelmend.exchange.corners import inward
 from labelmend.exchange.formats import FORMATS
 from labelmend.exchange.places import find_image
 from labelmend.exchange.runs_of_values import mask_of_runs, runs_of_mask, unpack_runs
@@ -177,7 +177,7 @@ def test_the_coco_library_differs_from_us_only_at_the_border(points: np.ndarray)
     size = (32, 32)
     pieces = coco_mask.frPyObjects([points.ravel().tolist()], *size)
     theirs = coco_mask.decode(coco_mask.merge(pieces)).astype(bool)
-    ours = polygon_of([points])(Raster(np.zeros((1, *size), np.uint8)))
+    ours = polygon(size, [inward(points)])
     near = scribble(size, inward(np.concatenate([points, points[:1]])), 2.0)
     assert not ((theirs != ours) & ~near).any()
 

@@ -17,6 +17,10 @@ IMAGES, STRONG, WEAK = "images", "labels/strong", "labels/weak"
 _REQUIRED = ("image", "label")
 _OPTIONAL = ("quality", "split", "group", "annotator")
 _CHOICES = {"quality": ("strong", "weak"), "split": ("train", "val", "test")}
+LABEL_ENDS = ("_mask", "_masks", "_label", "_labels", "_seg", "-mask", "-label")
+"""What other tools put after the stem of an image to name its label."""
+_LOOKED_FOR = 10
+"""For so many problems the nearest name is looked for: that compares a stem with all others."""
 _LITTER = frozenset({"thumbs.db", "desktop.ini"})
 
 
@@ -78,6 +82,15 @@ def stays_inside(root: Path, path: str) -> bool:
     return (root / path).resolve().is_relative_to(root.resolve())
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file of this name is hidden, or put there by a file manager: no data.
+
+    >>> is_litter(".DS_Store"), is_litter("a.png")
+    (True, False)
+    """
+    return name.startswith(".") or name.lower() in _LITTER
+
+
 # --- folders -------------------------------------------------------------------------------------
 
 
@@ -89,6 +102,7 @@ def _by_folders(root: Path) -> Listing:
             f"labels into {STRONG}/ and {WEAK}/"
         )
     images, shared = _by_stem(found, root, IMAGES)
+    folded = {_folded(stem): path for stem, path in images.items()}
     used: set[str] = set()
     for quality, folder, annotator in _label_folders(found, root):
         labels, unclear = _by_stem(found, root, folder)
@@ -99,7 +113,8 @@ def _by_folders(root: Path) -> Listing:
                 entry = Entry(images[stem], label, quality, annotator=annotator)
                 found.entries.append(entry)
             elif stem not in shared:
-                found.refuse(label, _no_image(stem, images))
+                look = len(found.problems) < _LOOKED_FOR
+                found.refuse(label, _no_image(stem, folded, images if look else {}))
     alone = sorted(set(images) - used)
     if alone:
         found.notes.append(
@@ -113,7 +128,7 @@ def _label_folders(found: Listing, root: Path) -> Iterator[tuple[Quality, str, s
     for entry in _sorted(root / "labels"):
         if entry.is_dir() and entry.name in ("strong", "weak", "repaired"):
             continue
-        if not _is_litter(entry.name):
+        if not is_litter(entry.name):
             near = nearest(entry.name, ("strong", "weak")) if entry.is_dir() else ""
             found.refuse(
                 f"labels/{entry.name}",
@@ -123,7 +138,7 @@ def _label_folders(found: Listing, root: Path) -> Iterator[tuple[Quality, str, s
     yield "strong", STRONG, ""
     yield "weak", WEAK, ""
     for entry in _sorted(root / WEAK):
-        if entry.is_dir() and not _is_litter(entry.name):
+        if entry.is_dir() and not is_litter(entry.name):
             yield "weak", f"{WEAK}/{entry.name}", entry.name
 
 
@@ -133,7 +148,7 @@ def _by_stem(found: Listing, root: Path, folder: str) -> tuple[dict[str, str], s
     unclear: set[str] = set()
     for entry in _sorted(root / folder):
         path = f"{folder}/{entry.name}"
-        if _is_litter(entry.name):
+        if is_litter(entry.name):
             found.notes.append(f"{path} was passed over: it is not data.")
             continue
         if folder == WEAK and entry.is_dir():
@@ -190,12 +205,16 @@ def _same_stem(first: str, names: list[str]) -> str:
     )
 
 
-def _no_image(stem: str, images: dict[str, str]) -> str:
-    same = next((path for s, path in images.items() if _folded(s) == _folded(stem)), None)
+def _no_image(stem: str, folded: dict[str, str], near_to: dict[str, str]) -> str:
+    same = folded.get(_folded(stem))
     if same is not None:
         return f"its stem differs from that of {same} only in case or unicode form; rename one"
-    near = nearest(stem, images) if images else ""
-    near = near if "did you mean" in near else ""
+    ends = [stem.removesuffix(end) for end in LABEL_ENDS if stem.endswith(end)]
+    meant = next((short for short in ends if _folded(short) in folded), None)
+    near = f"; did you mean {meant!r}?"
+    if meant is None:
+        near = nearest(stem, near_to) if near_to else ""
+        near = near if "did you mean" in near else ""
     return f"has no image of the same stem in {IMAGES}/; add the image or remove the label{near}"
 
 
@@ -205,10 +224,6 @@ def _folded(stem: str) -> str:
 
 def _sorted(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _is_litter(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _LITTER
 
 
 def _shown(path: str) -> str:

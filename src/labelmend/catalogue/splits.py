@@ -35,6 +35,8 @@ def read_splits(root: Path) -> dict[str, Split]:
         if not rows or [name.strip() for name in rows[0]] != ["group", "split"]:
             raise DataError("needs the columns group,split; correct or remove it")
         for line, row in enumerate(rows[1:], 2):
+            if not any(cell.strip() for cell in row):
+                continue
             group, split = _row(row, line)
             if known.get(group, split) != split:
                 raise DataError(f"line {line}: the group {group!r} is also in {known[group]!r}")

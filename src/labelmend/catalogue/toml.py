@@ -46,7 +46,7 @@ def read_description(root: Path) -> Description:
     content = read_bytes(path)
     with naming(Path(FILE)):
         try:
-            said = tomllib.loads(content.decode())
+            said = tomllib.loads(content.decode("utf-8-sig"))
         except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             where = f" ({error})" if isinstance(error, tomllib.TOMLDecodeError) else ""
             raise DataError(f"is not TOML{where}; correct it") from error

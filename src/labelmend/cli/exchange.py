@@ -8,6 +8,7 @@ from typing import Literal
 from labelmend.cli.output import Flag, make_watcher
 
 Quality = Literal["strong", "weak"]
+Crowd = Literal["object", "unknown"]
 Which = Literal["strong", "weak", "all"]
 
 
@@ -22,6 +23,7 @@ def import_(
     annotator: str = "",
     classes: str = "",
     band: float = 0.0,
+    crowd: Crowd | None = None,
     quiet: Flag = False,
 ) -> int:
     """Make a data folder out of the labels of another tool.
@@ -40,20 +42,24 @@ def import_(
     quality
         How far the labels are trusted: strong or weak.
     annotator
-        Who drew them.
+        Who drew them, where the files do not say.
     classes
         The classes in the order wanted, with commas between;
         by default all that the files name.
     band
         Positions at most so far from the border of an object
         become unknown; 0 is none.
+    crowd
+        What iscrowd 1 of COCO means: object (masks of CVAT)
+        or unknown positions; by default unknown, and asked
+        where every annotation has it.
     quiet
         Say nothing but what went wrong.
     """
     from labelmend.exchange.taking import Wish, import_labels
 
     named = tuple(classes.split(",")) if classes else ()
-    wish = Wish(images, quality, annotator, named, band)
+    wish = Wish(images, quality, annotator, named, band, crowd)
     watcher = make_watcher(quiet, title="importing")
     result = import_labels(source, out, format=format, wish=wish, watcher=watcher)
     if not quiet:

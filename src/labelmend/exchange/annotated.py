@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,8 +19,28 @@ from labelmend.types import Quality, Raster, Split
 UNKNOWN = -1
 """In labels of this room: nobody said what is there."""
 
-Covering = Callable[[Raster], np.ndarray]
-"""Image → the positions that a thing covers, ``(*space)`` bool."""
+Crowd = Literal["object", "unknown"]
+"""What an annotation with ``iscrowd`` 1 of COCO is."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What a thing covers within a window; outside of it, it covers nothing.
+
+    Attributes:
+        place: the window, a slice per axis with whole numbers from 0 to the image's size.
+        mask: bool, as large as the window.
+    """
+
+    place: tuple[slice, ...]
+    mask: np.ndarray
+
+
+Covering = Callable[[Raster], np.ndarray | Part]
+"""Image → the positions that a thing covers: ``(*space)`` bool, or a part of that."""
+
+Reading = Callable[[Raster], np.ndarray]
+"""Image → its label as a file has it: ``(*space)`` class indices with :data:`UNKNOWN`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +77,7 @@ class Annotated:
     source: Path
     things: tuple[Thing, ...] = ()
     size: tuple[int, ...] | None = None
-    stored: Covering | None = None
+    stored: Reading | None = None
     annotator: str = ""
     split: Split | None = None
 
@@ -65,12 +87,13 @@ class Source:
     """What is to be read: a file or folder, where its images lie, which classes are wanted.
 
     ``images`` is None where images lie with the labels, ``classes`` is empty where all that the
-    files name are wanted.
+    files name are wanted, ``crowd`` is None where nobody said what COCO's crowds are.
     """
 
     path: Path
     images: Path | None = None
     classes: tuple[str, ...] = ()
+    crowd: Crowd | None = None
 
     @property
     def root(self) -> Path:
@@ -165,11 +188,32 @@ def paint(
         label = np.zeros(size, dtype=np.int32)
         for thing in item.things:
             with within(thing.where):
-                covered = thing.covers(image)
-            label[covered] = numbers[thing.name]
+                part = _as_part(thing.covers(image))
+            label[part.place][part.mask] = numbers[thing.name]
             if band > 0 and numbers[thing.name] != UNKNOWN:
-                label[uncertain_band(covered, band)] = UNKNOWN
+                part = _widened(part, band, size)
+                label[part.place][uncertain_band(part.mask, band)] = UNKNOWN
     return label
+
+
+def _as_part(covered: np.ndarray | Part) -> Part:
+    if isinstance(covered, Part):
+        return covered
+    return Part(tuple(slice(0, length) for length in covered.shape), covered)
+
+
+def _widened(part: Part, band: float, size: tuple[int, ...]) -> Part:
+    """The same within a window that also holds all that is at most a band away."""
+    more = [math.ceil(min(band, length)) + 1 for length in size]
+    spans = [
+        (max(0, here.start - far), min(length, here.stop + far))
+        for here, far, length in zip(part.place, more, size, strict=True)
+    ]
+    around = [
+        (here.start - start, stop - here.stop)
+        for here, (start, stop) in zip(part.place, spans, strict=True)
+    ]
+    return Part(tuple(slice(*span) for span in spans), np.pad(part.mask, around))
 
 
 def _banded(label: np.ndarray, band: float) -> np.ndarray:

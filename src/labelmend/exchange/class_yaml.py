@@ -14,6 +14,7 @@ from labelmend.files.sources import read_bytes
 
 _LONGEST = 1 << 22
 _NAMES = re.compile(r"names\s*:(.*)", re.DOTALL)
+_POSES = re.compile(r"kpt_shape\s*:")
 _ITEM = re.compile(r"\s*(?:-\s+|([0-9]{1,9})\s*:\s+)(.*)", re.DOTALL)
 _QUOTED = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')\s*(?:#.*)?""")
 _PART = re.compile(
@@ -27,7 +28,7 @@ def read_names(path: Path) -> dict[int, str]:
     Own code, for names are all that is needed: a list or a mapping, in one line or in several.
 
     Raises:
-        DataError: when there are no names, or they are written otherwise.
+        DataError: when there are no names, they are written otherwise, or the data are poses.
     """
     content = read_bytes(path, _LONGEST)
     with within(path):
@@ -35,6 +36,11 @@ def read_names(path: Path) -> dict[int, str]:
             lines = content.decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise DataError("is not text in UTF-8; save it again") from error
+        if any(_POSES.match(line) for line in lines):
+            raise DataError(
+                "is for poses (kpt_shape), whose numbers are no outlines; export the data set for "
+                "segmentation or detection"
+            )
         for place, line in enumerate(lines):
             match = _NAMES.fullmatch(line)
             if match is not None:

@@ -138,6 +138,43 @@ def numbered(names: Sequence[str]) -> dict[int, str]:
     return dict(enumerate([BACKGROUND, *names] if missing else names))
 
 
+def class_file(folder: Path) -> Path:
+    """The file that :func:`classes_beside` reads: the table, or the list where there is none."""
+    return folder / (TABLE if (folder / TABLE).is_file() else LIST)
+
+
+def choose_classes(source: Source, listed: Mapping[int, str], where: Path) -> dict[int, str]:
+    """Value → class name of the wanted classes, in the wanted order, as files name the values.
+
+    The background and what is ignored stay. Where nothing is wanted, it is all of them.
+
+    Args:
+        source: says which are wanted.
+        listed: value → name, as a file says.
+        where: that file, for messages.
+
+    Raises:
+        DataError: for a wanted class that the file does not name.
+
+    >>> found = {0: "background", 1: "cat", 2: "dog"}
+    >>> choose_classes(Source(Path(), classes=("dog", "cat")), found, Path("labelmap.txt"))
+    {0: 'background', 2: 'dog', 1: 'cat'}
+    """
+    if not source.classes:
+        return dict(listed)
+    values = {name: value for value, name in listed.items()}
+    wrong = next((n for n in source.classes if n not in values and not is_background(n)), None)
+    if wrong is not None:
+        raise DataError(
+            f"{where}: names no class {shown(wrong)}; --classes chooses and orders those that it "
+            f"names: {', '.join(values)}"
+        )
+    behind = [v for v, name in listed.items() if is_background(name)] or [min(listed)]
+    wanted = [values[name] for name in source.classes if name in values]
+    ignored = [value for value, name in listed.items() if is_ignored(name)]
+    return {value: listed[value] for value in (*behind, *wanted, *ignored)}
+
+
 def class_table(classes: Sequence[str]) -> bytes:
     """Classes as the table that :func:`classes_beside` reads."""
     stream = io.StringIO()

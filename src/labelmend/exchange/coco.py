@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from labelmend.exchange.annotated import (
     within,
 )
 from labelmend.exchange.classes import settle_classes
-from labelmend.exchange.corners import box_of, cut_out, outward, polygon_of
+from labelmend.exchange.corners import box_of, cut_out, outward, polygons_of
 from labelmend.exchange.documents import (
     entry,
     load_json,
@@ -41,6 +42,9 @@ from labelmend.types import Raster
 
 FILE = "annotations.json"
 
+_WRITER = "labelmend"
+"""Who wrote a file, as its ``info`` says: in ours, crowds are unknown positions for certain."""
+
 
 def is_coco(value: Any) -> bool:
     """Whether a JSON value looks like it."""
@@ -51,10 +55,11 @@ def read_coco(source: Source) -> Found:
     """The annotations of a COCO file for instances.
 
     Parts of one segmentation are united, as COCO's own library does. An annotation with
-    ``iscrowd`` 1 is ignored positions. One without a segmentation is its box.
+    ``iscrowd`` 1 is unknown positions, or an object where ``source.crowd`` says so: CVAT writes 1
+    for every mask. One without a segmentation is its box.
 
     Raises:
-        DataError: naming file and annotation.
+        DataError: naming file and annotation; also where all are crowds and nobody said which.
     """
     path = only_document(source, (".json",), lambda p: is_coco(load_json(p)), "COCO file")
     document = load_json(path)
@@ -62,22 +67,25 @@ def read_coco(source: Source) -> Found:
         categories = _categories(entry(document, "categories", list))
         images = _images(entry(document, "images", list))
         things: dict[Any, list[Thing]] = {key: [] for key in images}
+        listed = entry(document, "annotations", list)
         boxes = 0
-        for place, annotation in enumerate(entry(document, "annotations", list)):
+        for place, annotation in enumerate(listed):
             where = _where("annotation", annotation, place)
             with within(where):
                 image, thing, boxed = _thing(annotation, categories, images, where)
+                if annotation.get("iscrowd") and source.crowd != "object":
+                    thing = replace(thing, name=IGNORE)
             things[image].append(thing)
             boxes += boxed
+        crowds = _note_crowds(source, document, listed)
     items = tuple(
         Annotated(name, path, tuple(things[key]), size) for key, (name, size) in images.items()
     )
     classes = settle_classes(source, tuple(categories.values()), items)
     empty = sum(not found for found in things.values())
-    notes = [f"Annotations with only a box, taken whole: {boxes}."] if boxes else []
+    notes = [*crowds, *([f"Annotations with only a box, taken whole: {boxes}."] * bool(boxes))]
     notes += [f"Images without an annotation, background throughout: {empty}."] if empty else []
-    folders = image_folders(source, *([path.parent] if path.parent != source.folder else []))
-    return Found(items, classes, folders, notes=tuple(notes))
+    return Found(items, classes, image_folders(source, *_near(source, path)), notes=tuple(notes))
 
 
 def write_coco(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ...]) -> None:
@@ -97,7 +105,12 @@ def write_coco(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ...
         {"id": index, "name": name, "supercategory": ""}
         for index, name in enumerate(classes[1:], 1)
     ]
-    document = {"images": images, "annotations": annotations, "categories": categories}
+    document = {
+        "info": {"contributor": _WRITER, "description": "iscrowd 1 are unknown positions"},
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
     write_atomically(folder / FILE, json.dumps(document).encode())
 
 
@@ -145,7 +158,39 @@ def _thing(
     segmentation = annotation.get("segmentation")
     boxed = not segmentation and "bbox" in annotation
     covers = _box(annotation["bbox"]) if boxed else _segmentation(segmentation, images[image][1])
-    return image, Thing(IGNORE if crowd else categories[category], covers, where), boxed
+    return image, Thing(categories[category], covers, where), boxed
+
+
+def _note_crowds(source: Source, document: Any, annotations: list[Any]) -> tuple[str, ...]:
+    """What to say of crowds that become unknown positions without anybody having said so.
+
+    Raises:
+        DataError: when there is nothing else: then they are most likely the objects.
+    """
+    about = document.get("info")
+    ours = isinstance(about, dict) and about.get("contributor") == _WRITER
+    count, total = sum(bool(each.get("iscrowd")) for each in annotations), len(annotations)
+    if not count or ours or source.crowd is not None:
+        return ()
+    if count == total:
+        raise DataError(
+            f"every annotation ({total}) has iscrowd 1, which marks crowds in COCO and masks of "
+            "objects in CVAT; say which: --crowd object or --crowd unknown"
+        )
+    return (
+        f"Annotations with iscrowd 1, now unknown positions: {count} of {total}; where they are "
+        "objects, as masks of CVAT are, take --crowd object.",
+    )
+
+
+def _near(source: Source, path: Path) -> list[Path]:
+    """Folders to look in first: for ``x_val.json`` these are ``images/val`` and ``val``."""
+    if path.parent == source.folder:
+        return []
+    subset = path.stem.rpartition("_")[2]
+    usual = [source.folder / "images" / subset, source.folder / subset]
+    there = [folder for folder in usual if subset.strip(".") and folder.is_dir()]
+    return [*there, path.parent]
 
 
 def _segmentation(value: Any, size: tuple[int, int]) -> Covering:
@@ -159,20 +204,13 @@ def _segmentation(value: Any, size: tuple[int, int]) -> Covering:
     if not isinstance(value, list) or not value:
         raise DataError(f"its segmentation should be polygons or runs, not {shown(value)}")
     rings = [pairs(ring, "the points of a polygon", 3) for ring in value]
-    return partial(_united, [polygon_of([ring]) for ring in rings])
+    return polygons_of([[ring] for ring in rings])
 
 
 def _runs(runs: list[Any] | str, image: Raster) -> np.ndarray:
     rows, columns = image.array.shape[1:]
     lengths = unpack_runs(runs) if isinstance(runs, str) else runs
     return mask_of_runs(lengths, (rows, columns), "F")
-
-
-def _united(parts: list[Covering], image: Raster) -> np.ndarray:
-    found = parts[0](image)
-    for part in parts[1:]:
-        found |= part(image)
-    return found
 
 
 def _box(value: Any) -> Covering:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from labelmend.errors import DataError
-from labelmend.exchange.annotated import Covering
+from labelmend.exchange.annotated import Covering, Part
 from labelmend.labels import shapes
 from labelmend.labels.outlines import Outline
 from labelmend.types import Raster
@@ -39,7 +39,12 @@ def outward(ring: np.ndarray) -> np.ndarray:
 
 def polygon_of(rings: Sequence[np.ndarray]) -> Covering:
     """What lies within rings of (x, y), by the even-odd rule."""
-    return partial(_polygon, tuple(inward(ring) for ring in rings))
+    return polygons_of([rings])
+
+
+def polygons_of(groups: Sequence[Sequence[np.ndarray]]) -> Covering:
+    """What lies within at least one of some polygons, each of them rings as :func:`polygon_of`."""
+    return partial(_polygons, [[inward(ring) for ring in rings] for rings in groups])
 
 
 def box_of(left: float, top: float, width: float, height: float, degrees: float = 0.0) -> Covering:
@@ -95,8 +100,22 @@ def _size(image: Raster) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _polygon(rings: tuple[np.ndarray, ...], image: Raster) -> np.ndarray:
-    return shapes.polygon(_size(image), rings)
+def _polygons(groups: list[list[np.ndarray]], image: Raster) -> Part:
+    parts = [Part(*shapes.polygon_part(_size(image), rings)) for rings in groups]
+    if len(parts) == 1:
+        return parts[0]
+    spans = [
+        (min(here.start for here in along), max(here.stop for here in along))
+        for along in zip(*(part.place for part in parts), strict=True)
+    ]
+    found = np.zeros([stop - start for start, stop in spans], dtype=bool)
+    (top, _), (left, _) = spans
+    for part in parts:
+        rows, columns = part.place
+        found[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] |= (
+            part.mask
+        )
+    return Part(tuple(slice(*span) for span in spans), found)
 
 
 def _box(
@@ -119,10 +138,8 @@ def _dots(points: np.ndarray, radius: float, image: Raster) -> np.ndarray:
     return shapes.dots(_size(image), points, radius)
 
 
-def _patch(mask: np.ndarray, top: int, left: int, image: Raster) -> np.ndarray:
+def _patch(mask: np.ndarray, top: int, left: int, image: Raster) -> Part:
     rows, columns = _size(image)
-    found = np.zeros((rows, columns), dtype=bool)
     part = mask[max(0, -top) : max(0, rows - top), max(0, -left) : max(0, columns - left)]
-    down, right = max(0, top), max(0, left)
-    found[down : down + part.shape[0], right : right + part.shape[1]] = part
-    return found
+    down, right = min(max(0, top), rows), min(max(0, left), columns)
+    return Part((slice(down, down + part.shape[0]), slice(right, right + part.shape[1])), part)

@@ -16,6 +16,7 @@ from labelmend.exchange.annotated import (
     Covering,
     Found,
     Labelled,
+    Part,
     Source,
     Thing,
     within,
@@ -163,7 +164,7 @@ def _mask(shape: Element) -> Covering:
 
 def _decoded(
     runs: list[int], size: tuple[int, int], top: int, left: int, image: Raster
-) -> np.ndarray:
+) -> np.ndarray | Part:
     rows, columns = image.array.shape[1:]
     if size[0] > rows or size[1] > columns:
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -222,6 +222,15 @@ def shown(value: Any) -> str:
         return "a number of very many digits"
     text = "null" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def in_brief(names: Sequence[str], most: int = 5) -> str:
+    """The first few of some names, as notes show them.
+
+    >>> in_brief(["a", "b", "c"], 2)
+    'a, b, …'
+    """
+    return ", ".join([*names[:most], *(["…"] if names[most:] else [])])
 
 
 def _no_number(name: str) -> NoReturn:

@@ -16,22 +16,24 @@ from labelmend.exchange.annotated import (
     Annotated,
     Found,
     Labelled,
+    Part,
     Source,
     Thing,
     within,
 )
-from labelmend.exchange.classes import TABLE, class_table, classes_beside, settle_classes
+from labelmend.exchange.classes import LIST, TABLE, class_table, classes_beside, settle_classes
 from labelmend.exchange.documents import numeral, shown
 from labelmend.exchange.places import (
     ImagesByStem,
     image_folders,
     image_names,
     list_files,
+    note_passed_over,
     stem_of,
 )
 from labelmend.files.readers import events_grid
 from labelmend.files.sources import read_bytes
-from labelmend.labels.events import IGNORE, Event, find_events, rasterise
+from labelmend.labels.events import IGNORE, Event, find_events, span_of
 from labelmend.runs import write_atomically
 from labelmend.types import Raster
 
@@ -63,23 +65,24 @@ def read_events(source: Source) -> Found:
     ones the later line lies on top. Events called ``ignore`` are unknown.
 
     Raises:
-        DataError: naming file and line.
+        DataError: naming file and line; also for a file with a recording's stem that is no list.
     """
     names = [source.path.name] if source.path.is_file() else list_files(source.path, SUFFIXES)
-    names = [name for name in names if _may_hold_events(source.folder / name)]
-    if not names:
-        raise DataError(f"{source.path}: holds no list of events; name the folder of the CSV files")
     folders = image_folders(source)
     where = set(names) if folders[0] == source.folder else set()
     known = ImagesByStem(name for name in image_names(folders[0]) if name not in where)
+    others = [name for name in names if not _may_hold_events(source.folder / name)]
+    _refuse_lists(source.folder, others, known)
+    if len(others) == len(names):
+        raise DataError(f"{source.path}: holds no list of events; name the folder of the CSV files")
     items = []
-    for name in names:
+    for name in sorted(set(names) - set(others)):
         path = source.folder / name
-        stem = stem_of(name).removesuffix(".selections").removesuffix(".Table.1")
-        items.append(Annotated(known.find(stem, path), path, _things(path)))
+        items.append(Annotated(known.find(_stem(name), path), path, _things(path)))
     listed = tuple(classes_beside(source.folder).values())
     classes = settle_classes(source, listed[1:], items, behind="".join(listed[:1]))
-    return Found(tuple(items), classes, folders, dims=1)
+    passed = note_passed_over([name for name in others if name not in (TABLE, LIST)])
+    return Found(tuple(items), classes, folders, dims=1, notes=passed)
 
 
 def write_events(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ...]) -> None:
@@ -102,6 +105,21 @@ def write_audacity(folder: Path, labels: Iterator[Labelled], classes: tuple[str,
 
 
 # --- reading --------------------------------------------------------------------------------------
+
+
+def _stem(name: str) -> str:
+    return stem_of(name).removesuffix(".selections").removesuffix(".Table.1")
+
+
+def _refuse_lists(folder: Path, names: list[str], known: ImagesByStem) -> None:
+    """Refuse files that are no lists of events, where a recording of the same stem wants one."""
+    for name in names:
+        if known.holds(_stem(name)):
+            image = known.find(_stem(name), folder / name)
+            raise DataError(
+                f"{folder / name}: goes by its name with {image}, but is no list of events, for "
+                "its first line has no onset, offset and name in seconds; correct or rename it"
+            )
 
 
 def _may_hold_events(path: Path) -> bool:
@@ -178,11 +196,10 @@ def _event(onset: str, end: str, name: str, lasting: bool, line: int) -> Thing:
     return Thing(name, partial(_covered, event), f"line {line}")
 
 
-def _covered(event: Event, image: Raster) -> np.ndarray:
+def _covered(event: Event, image: Raster) -> Part:
     length, spacing = events_grid(image.spacing, image.array.shape[1:])
-    index, _ = rasterise([event], ("", event.name), length, spacing)
-    covered: np.ndarray = index > 0
-    return covered
+    start, stop = span_of(event, length, spacing)
+    return Part((slice(start, stop),), np.ones(stop - start, dtype=bool))
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,18 @@ from labelmend.exchange.annotated import (
     within,
 )
 from labelmend.exchange.classes import TABLE, class_table, classes_beside, settle_classes
-from labelmend.exchange.corners import dots_of, line_of, outward, polygon_of
+from labelmend.exchange.corners import dots_of, line_of, outward, polygon_of, polygons_of
 from labelmend.exchange.documents import entry, load_json, pairs, shown
 from labelmend.exchange.places import (
     ImagesByStem,
     image_folders,
     image_names,
     list_files,
+    note_passed_over,
     stem_of,
 )
 from labelmend.labels.outlines import Outline, find_outlines
 from labelmend.runs import write_atomically
-from labelmend.types import Raster
 
 IGNORED = "Ignore*"
 """What QuPath calls what is to be left out."""
@@ -50,7 +49,8 @@ def is_geojson(value: Any) -> bool:
 def read_geojson(source: Source) -> Found:
     """The features of all GeoJSON files of a folder, each for the image of the same stem.
 
-    Lines are ten positions wide and points have a radius of five.
+    Lines are ten positions wide and points have a radius of five. An empty list is an image
+    without objects.
 
     Raises:
         DataError: naming file and feature.
@@ -59,19 +59,16 @@ def read_geojson(source: Source) -> Found:
         names = [source.path.name]
     else:
         names = list_files(source.path, [".geojson", ".json"])
-    loaded = {name: load_json(source.folder / name) for name in names}
-    loaded = {name: value for name, value in loaded.items() if is_geojson(value)}
-    if not loaded:
-        raise DataError(f"{source.path}: holds no GeoJSON file; name their folder")
     folders = image_folders(source)
     known = ImagesByStem(image_names(folders[0]))
-    items = tuple(
-        _item(known.find(stem_of(name), source.folder / name), source.folder / name, value)
-        for name, value in loaded.items()
-    )
+    found = {name: _load(source.folder, name, known) for name in names}
+    items = tuple(item for item in found.values() if item is not None)
+    if not items:
+        raise DataError(f"{source.path}: holds no GeoJSON file; name their folder")
     listed = tuple(classes_beside(source.folder).values())
     classes = settle_classes(source, listed[1:], items, behind="".join(listed[:1]))
-    return Found(items, classes, folders)
+    others = note_passed_over([name for name in names if not found[name]])
+    return Found(items, classes, folders, notes=others)
 
 
 def write_geojson(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ...]) -> None:
@@ -91,6 +88,15 @@ def write_geojson(folder: Path, labels: Iterator[Labelled], classes: tuple[str, 
 
 
 # --- reading --------------------------------------------------------------------------------------
+
+
+def _load(folder: Path, name: str, known: ImagesByStem) -> Annotated | None:
+    """What a file says, or None where it is no GeoJSON."""
+    path, stem = folder / name, stem_of(name)
+    value = load_json(path)
+    # an empty list may be anything, unless its name says what it is for
+    nothing = value == [] and (path.suffix.lower() == ".geojson" or known.holds(stem))
+    return _item(known.find(stem, path), path, value) if nothing or is_geojson(value) else None
 
 
 def _item(image: str, path: Path, value: Any) -> Annotated:
@@ -127,7 +133,7 @@ def _covering(geometry: dict[str, Any]) -> Covering:
     if kind == "MultiPolygon":
         if not isinstance(where, list) or not where:
             raise DataError(f"its coordinates should be polygons, not {shown(where)}")
-        return partial(_united, [polygon_of(_rings(part)) for part in where])
+        return polygons_of([_rings(part) for part in where])
     if kind == "LineString":
         return line_of(pairs(where, "the points of a line"))
     if kind == "MultiPoint":
@@ -141,13 +147,6 @@ def _rings(value: Any) -> list[np.ndarray]:
     if not isinstance(value, list) or not value:
         raise DataError(f"its coordinates should be rings, not {shown(value)}; export it again")
     return [pairs(ring, "the points of a ring", 3) for ring in value]
-
-
-def _united(parts: list[Covering], image: Raster) -> np.ndarray:
-    found = parts[0](image)
-    for part in parts[1:]:
-        found |= part(image)
-    return found
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ def _samples(
             f"{dataset.root}: its labels have {kind}, which {chosen.name} cannot hold{way}"
         )
     check_names(spec.classes)
+    _check_images(dataset)
     samples = [
         sample
         for sample in dataset.samples
@@ -115,6 +116,18 @@ def _samples(
             "--quality or --annotator, or take label-studio"
         )
     return samples
+
+
+def _check_images(dataset: DataSet) -> None:
+    """Refuse images that would have one name: the second would take the place of the first."""
+    named: dict[str, str] = {}
+    for image in sorted({sample.image for sample in dataset.samples}):
+        name = image.removeprefix(f"{IMAGES}/")
+        if named.setdefault(name, image) != image:
+            raise DataError(
+                f"{dataset.root}: {named[name]} and {image} would both be called {name}; rename "
+                "one of them"
+            )
 
 
 class _Giving:

@@ -47,9 +47,19 @@ CONFIG = "label_config.xml"
 """The labelling interface, which also says the order of the classes."""
 
 _UPLOADED = 9
-_SHAPES = frozenset(
-    {"polygonlabels", "rectanglelabels", "ellipselabels", "keypointlabels", "brushlabels"}
+_SHAPES = ("polygon", "rectangle", "ellipse", "keypoint", "brush")
+"""Types of results: alone where ``labels`` is another result of the same id, else with it."""
+_LABELS = "labels"
+_NO_REGIONS = frozenset(
+    {
+        *("choices", "textarea", "rating", "relation", "taxonomy", "number", "datetime"),
+        *("pairwise", "ranker"),
+    }
 )
+"""Types of results that repeat the place of a region, but say something else of it."""
+_PLACES = frozenset({"x", "y", "points", "rle", "width", "height"})
+_NOBODY = ("strong", "weak")
+"""What we write for labels that nobody signed: how far they are trusted."""
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -130,16 +140,19 @@ def _of_task(task: Any, path: Path) -> tuple[list[Annotated], int]:
     items, others = [], 0
     for annotation in given:
         results = entry(annotation, "result", list)
+        names = _names_by_id(results)
         things, size = [], None
         for place, result in enumerate(results, 1):
             with within(f"region {place}"):
-                thing, claimed = _thing(result, place)
+                if _is_joined(result, names):
+                    continue
+                thing, claimed = _thing(result, names, place)
                 others += thing is None
                 things += [thing] if thing is not None else []
                 if claimed is not None and size not in (None, claimed):
                     raise DataError("its image has another size than before; export it again")
                 size = claimed or size
-        who = _person(annotation.get("completed_by")) if len(given) > 1 else ""
+        who = _person(annotation.get("completed_by"), needed=len(given) > 1)
         items.append(Annotated(_image_of(task), path, tuple(things), size, annotator=who))
     return items, others
 
@@ -148,10 +161,13 @@ def _is_cancelled(annotation: Any) -> bool:
     return isinstance(annotation, dict) and annotation.get("was_cancelled") is True
 
 
-def _person(value: Any) -> str:
+def _person(value: Any, *, needed: bool) -> str:
     if isinstance(value, dict):
         value = value.get("email") or value.get("id")
-    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+    known = isinstance(value, int | str) and not isinstance(value, bool) and value != ""
+    if not needed and (not known or value in _NOBODY):
+        return ""
+    if not known:
         raise DataError("several annotations of a task need 'completed_by', who made each of them")
     return f"{value}"
 
@@ -177,10 +193,46 @@ def _image_of(task: Any) -> str:
     return name[_UPLOADED:] if uploaded and set(name[: _UPLOADED - 1]) <= _HEX else name
 
 
-def _thing(result: Any, place: int) -> tuple[Thing | None, tuple[int, int] | None]:
+def _names_by_id(results: list[Any]) -> dict[str, list[Any]]:
+    """The id of every shape without a class of its own → its class, from another result."""
+    about = [result for result in results if isinstance(result, dict)]
+    names: dict[str, list[Any]] = {_key(e): [] for e in about if e.get("type") in _SHAPES}
+    for each in about:
+        value = each.get("value")
+        if each.get("type") == _LABELS and _key(each) in names and isinstance(value, dict):
+            names[_key(each)] += entry(value, _LABELS, list)
+    return names
+
+
+def _key(result: Any) -> str:
+    return repr(result.get("id"))  # an id may be anything in a damaged file
+
+
+def _is_joined(result: Any, names: dict[str, list[Any]]) -> bool:
+    """Whether a result only says the class of a shape that is another result."""
+    return isinstance(result, dict) and result.get("type") == _LABELS and _key(result) in names
+
+
+def _is_no_region(result: Any, kind: str) -> bool:
+    value = result.get("value")
+    placed = isinstance(value, dict) and not _PLACES.isdisjoint(value)
+    return kind in _NO_REGIONS or not (placed or "original_width" in result)
+
+
+def _thing(
+    result: Any, named: dict[str, list[Any]], place: int
+) -> tuple[Thing | None, tuple[int, int] | None]:
     kind = entry(result, "type", str)
-    if kind not in _SHAPES:
-        return None, None
+    shape = kind.removesuffix(_LABELS)
+    if shape not in _SHAPES:
+        if _is_no_region(result, kind):
+            return None, None
+        if kind == _LABELS:
+            raise DataError("says a class, but there is no shape of its id; draw it again")
+        raise DataError(
+            f"regions of the type {shown(kind)} are not read; draw it as a polygon or brush, or "
+            "remove it"
+        )
     if number(result.get("image_rotation", 0), "image_rotation") % 360:
         raise DataError("its image is turned in Label Studio; turn it back and label it again")
     size = (
@@ -188,28 +240,30 @@ def _thing(result: Any, place: int) -> tuple[Thing | None, tuple[int, int] | Non
         whole(result.get("original_width"), "original_width", 1),
     )
     value = entry(result, "value", dict)
-    names = entry(value, kind, list)
+    names = entry(value, kind, list) if kind != shape else named[_key(result)]
+    if kind == shape and not names:
+        raise DataError("has no label; give it one in Label Studio, or remove it")
     if len(names) != 1 or not isinstance(names[0], str):
         raise DataError(f"should have one class, not {shown(names)}; correct it")
-    return Thing(names[0].strip(), _covering(kind, value, size), f"region {place}"), size
+    return Thing(names[0].strip(), _covering(shape, value, size), f"region {place}"), size
 
 
-def _covering(kind: str, value: dict[str, Any], size: tuple[int, int]) -> Covering:
-    if kind == "brushlabels":
+def _covering(shape: str, value: dict[str, Any], size: tuple[int, int]) -> Covering:
+    if shape == "brush":
         if value.get("format", "rle") != "rle":
             raise DataError(f"brushes as {shown(value['format'])} are not read; export as JSON")
         return partial(_brushed, value.get("rle"))
     high, wide = size[0] / 100, size[1] / 100
-    if kind == "polygonlabels":
+    if shape == "polygon":
         points = pairs(value.get("points"), "the points of a polygon", 3)
         return polygon_of([points * (wide, high)])
     x, y = number(value.get("x"), "x") * wide, number(value.get("y"), "y") * high
     turn = number(value.get("rotation", 0), "rotation")
-    if kind == "ellipselabels":
+    if shape == "ellipse":
         radius_x = number(value.get("radiusX"), "radiusX") * wide
         return ellipse_of((x, y), radius_x, number(value.get("radiusY"), "radiusY") * high, turn)
     width = number(value.get("width"), "width")
-    if kind == "keypointlabels":
+    if shape == "keypoint":
         if width < 0:
             raise DataError(f"width should not be below 0, not {width:g}; correct it")
         return dots_of(np.array([[x, y]]), max(0.5, width * wide / 2))

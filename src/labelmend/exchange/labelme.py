@@ -19,6 +19,7 @@ from labelmend.exchange.annotated import (
     Covering,
     Found,
     Labelled,
+    Part,
     Source,
     Thing,
     within,
@@ -35,7 +36,7 @@ from labelmend.exchange.corners import (
     polygon_of,
 )
 from labelmend.exchange.documents import entry, load_json, pairs, shown, whole
-from labelmend.exchange.places import image_folders, list_files
+from labelmend.exchange.places import image_folders, list_files, note_passed_over
 from labelmend.files.formats import check_first_bytes, damaged
 from labelmend.files.images import decode_png
 from labelmend.labels.outlines import Outline, find_outlines
@@ -67,16 +68,15 @@ def read_labelme(source: Source) -> Found:
         paths = [source.path]
     else:
         paths = [source.path / name for name in list_files(source.path, [".json"])]
-    loaded = [(path, load_json(path)) for path in paths]
-    items = tuple(_item(source, path, value) for path, value in loaded if is_labelme(value))
+    found = {path: _load(source, path) for path in paths}  # one at a time: they hold images
+    items = tuple(item for item in found.values() if item is not None)
     if not items:
         raise DataError(f"{source.path}: holds no LabelMe file; name their folder")
     lists = [read_list(folder / LIST) for folder in (source.folder, *_parents(items))]
     listed = next((names for names in lists if names), ())
-    others = len(loaded) - len(items)
-    notes = (f"JSON files that are not LabelMe's, passed over: {others}.",) if others else ()
+    others = [path.relative_to(source.folder).as_posix() for path in paths if not found[path]]
     classes = settle_classes(source, listed, items)
-    return Found(items, classes, image_folders(source), notes=notes)
+    return Found(items, classes, image_folders(source), notes=note_passed_over(others))
 
 
 def write_labelme(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ...]) -> None:
@@ -111,6 +111,11 @@ def write_labelme(folder: Path, labels: Iterator[Labelled], classes: tuple[str, 
 
 def _parents(items: tuple[Annotated, ...]) -> list[Path]:
     return list(dict.fromkeys(item.source.parent for item in items))
+
+
+def _load(source: Source, path: Path) -> Annotated | None:
+    value = load_json(path)
+    return _item(source, path, value) if is_labelme(value) else None
 
 
 def _item(source: Source, path: Path, value: Any) -> Annotated:
@@ -167,7 +172,7 @@ def _mask(text: str, low: np.ndarray, high: np.ndarray) -> Covering:
 
 def _decoded(
     content: bytes, size: tuple[int, int], top: int, left: int, image: Raster
-) -> np.ndarray:
+) -> np.ndarray | Part:
     check_first_bytes(content, "PNG")
     limit = _MOST_BYTES * image.array[0].size
     try:

@@ -13,20 +13,21 @@ import numpy as np
 
 from labelmend.errors import DataError
 from labelmend.exchange.annotated import UNKNOWN, Annotated, Found, Labelled, Source, within
-from labelmend.exchange.classes import numbered
 from labelmend.exchange.documents import entry, load_json, shown
 from labelmend.exchange.places import (
     ImagesByStem,
     image_folders,
     image_names,
     list_files,
+    note_passed_over,
+    other_files,
     stem_of,
 )
 from labelmend.exchange.png import label_folder
 from labelmend.exchange.stored import (
-    codes_from_files,
-    codes_of_values,
+    Naming,
     plain_values,
+    settle_codes,
     stored_label,
 )
 from labelmend.labels.events import IGNORE
@@ -45,8 +46,9 @@ def is_nifti(folder: Path) -> bool:
 def read_nifti(source: Source) -> Found:
     """Volumes in ``labels``, each for the image of the same stem, or with ``_0000`` after it.
 
-    Names are those of ``--classes`` or ``labels`` in ``dataset.json``, value to name or name to
-    value. A trap: several files of one image are not put together; store its channels in one.
+    Names are those of ``labels`` in ``dataset.json``, value to name or name to value, of which
+    ``--classes`` chooses; or those of ``--classes`` alone. A trap: several files of one image are
+    not put together, but refused; store its channels in one.
 
     Raises:
         DataError: naming the file.
@@ -59,16 +61,14 @@ def read_nifti(source: Source) -> Found:
     known = ImagesByStem(image_names(folders[0]))
     paths = [labels / name for name in names]
     images = [known.find(stem_of(name), labels / name) for name in names]
-    listed = numbered(source.classes) or _listed(source.folder / FILE)
-    if listed:
-        classes, codes = codes_of_values(listed)
-    else:
-        classes, codes = codes_from_files(paths, plain_values, ignore=None)
+    naming = Naming(_listed(source.folder / FILE), source.folder / FILE)
+    classes, codes, notes = settle_codes(source, naming, paths, plain_values)
     items = tuple(
         Annotated(image, path, stored=stored_label(path, codes))
         for image, path in zip(images, paths, strict=True)
     )
-    return Found(items, classes, folders, dims=3)
+    passed = other_files(labels, SUFFIXES) if labels != source.folder else []
+    return Found(items, classes, folders, dims=3, notes=(*notes, *note_passed_over(passed)))
 
 
 def write_nifti(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ...]) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from labelmend.catalogue.listing import stays_inside
+from labelmend.catalogue.listing import LABEL_ENDS, is_litter, stays_inside
 from labelmend.errors import DataError
 from labelmend.exchange.annotated import Annotated, Source
-from labelmend.exchange.documents import shown
+from labelmend.exchange.documents import in_brief, shown
 from labelmend.files.formats import SUFFIXES, nearest, split_name
 
 IMAGE_FOLDERS = ("images", "imgs", "image", "img", "JPEGImages", "imagesTr")
-_LABEL_ENDS = ("_mask", "_masks", "_label", "_labels", "_seg", "-mask", "-label")
 
 
 def image_folders(source: Source, *near: Path) -> tuple[Path, ...]:
@@ -36,7 +36,7 @@ def find_image(item: Annotated, folders: Sequence[Path], root: Path) -> tuple[Pa
         DataError: when there is none, or it lies outside of ``root``; naming both.
     """
     name = item.image.replace("\\", "/")
-    if not name or not name.isprintable() or name.endswith("/"):
+    if not name or not all(map(_is_plain, name)) or name.endswith("/"):
         raise DataError(
             f"{item.source}: {shown(item.image)} is not the name of an image; correct it"
         )
@@ -68,18 +68,49 @@ def list_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
     """
     wanted = set(suffixes)
     found: list[str] = []
-    for here, below, names in os.walk(folder):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in names:
-            if name.startswith(".") or split_name(name)[1] not in wanted:
-                continue
-            path = Path(here, name)
-            if not _inside(folder, path):
-                raise DataError(
-                    f"{path}: is a link that leads out of {folder}; copy the file into it"
-                )
-            found.append(path.relative_to(folder).as_posix())
+    for path in _files(folder):
+        if split_name(path.name)[1] not in wanted:
+            continue
+        if not _inside(folder, path):
+            raise DataError(f"{path}: is a link that leads out of {folder}; copy the file into it")
+        found.append(path.relative_to(folder).as_posix())
     return sorted(found)
+
+
+def note_passed_over(names: Sequence[str]) -> tuple[str, ...]:
+    """What to say of files that lie where labels lie and are not read; nothing for none."""
+    if not names:
+        return ()
+    said = f"{len(names)} ({in_brief(names)})"
+    return (f"Files that are no labels of this format, passed over: {said}.",)
+
+
+def other_files(folder: Path, suffixes: Iterable[str]) -> list[str]:
+    """The files that :func:`list_files` would not list, sorted: to be named, not to be opened."""
+    wanted = set(suffixes)
+    found = [path for path in _files(folder) if split_name(path.name)[1] not in wanted]
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def images_left_out(taken: Sequence[tuple[Path, str]], labels: Iterable[Path]) -> list[str]:
+    """The images that lie in the same folders as others and have no label, sorted.
+
+    Args:
+        taken: the path of every image that has one, and its name below its folder.
+        labels: the label files, which may lie below the images and be pictures themselves.
+    """
+    used, drawn = {path for path, _ in taken}, set(labels)
+    known = used | drawn
+    apart = {path.parent for path in drawn} - {path.parent for path in used}
+    folders = {path.parents[len(PurePosixPath(name).parts) - 1] for path, name in taken}
+    kinds = set(SUFFIXES) - {".csv"}  # beside recordings these are lists of events
+    found = {
+        (path, path.relative_to(folder).as_posix())
+        for folder in folders
+        for path in _files(folder)
+        if split_name(path.name)[1] in kinds and path not in known
+    }
+    return sorted(name for path, name in found if path.parent not in apart)
 
 
 def image_names(folder: Path) -> list[str]:
@@ -101,16 +132,21 @@ class ImagesByStem:
             for key in {stem_of(name), name}:
                 self._by_stem.setdefault(key, []).append(name)
 
+    def holds(self, stem: str) -> bool:
+        """Whether there is an image of exactly this stem."""
+        return stem in self._by_stem
+
     def find(self, stem: str, source: Path) -> str:
         """The image of a label file with this stem, perhaps with ``_mask`` and the like at its end.
 
         Raises:
             DataError: when there is none or more than one, naming the label file.
         """
-        ends = [stem.removesuffix(end) for end in _LABEL_ENDS if stem.endswith(end)]
+        ends = [stem.removesuffix(end) for end in LABEL_ENDS if stem.endswith(end)]
         for key in (stem, *ends, f"{stem}_0000"):
             found = self._by_stem.get(key, [])
             if len(found) == 1:
+                self._refuse_channels(stem, found[0], source)
                 return found[0]
             if found:
                 raise DataError(
@@ -122,6 +158,16 @@ class ImagesByStem:
             f"with --images{near if 'did you mean' in near else ''}"
         )
 
+    def _refuse_channels(self, stem: str, image: str, source: Path) -> None:
+        """Refuse an image whose channels are files of their own: only the first would be taken."""
+        if stem_of(image) != f"{stem}_0000" or f"{stem}_0001" not in self._by_stem:
+            return
+        count = next(n for n in range(2, 10_000) if f"{stem}_{n:04d}" not in self._by_stem)
+        raise DataError(
+            f"{source}: the channels of its image are {count} files, {image} and so on; put one "
+            "file in their place, with the channels on its last axis"
+        )
+
 
 def stem_of(name: str) -> str:
     """A path without its suffix, folders kept.
@@ -131,6 +177,18 @@ def stem_of(name: str) -> str:
     """
     path = PurePosixPath(name)
     return str(path.with_name(split_name(path.name)[0]))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files in a folder and below, but none that is hidden; links to folders not entered."""
+    for here, below, names in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield from (Path(here, name) for name in names if not is_litter(name))
+
+
+def _is_plain(sign: str) -> bool:
+    """Whether a sign can be part of a file name: printed, or one of the many blanks."""
+    return sign.isprintable() or unicodedata.category(sign) == "Zs"
 
 
 def _below(path: Path, folders: Sequence[Path], root: Path) -> str:

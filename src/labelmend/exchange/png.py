@@ -10,25 +10,27 @@ import numpy as np
 
 from labelmend.errors import DataError
 from labelmend.exchange.annotated import UNKNOWN, Annotated, Found, Labelled, Source
-from labelmend.exchange.classes import TABLE, class_table, classes_beside, numbered
+from labelmend.exchange.classes import LIST, TABLE, class_file, class_table, classes_beside
 from labelmend.exchange.places import (
     IMAGE_FOLDERS,
     ImagesByStem,
     image_folders,
     image_names,
     list_files,
+    note_passed_over,
+    other_files,
     stem_of,
 )
 from labelmend.exchange.stored import (
     USUAL_IGNORE,
-    codes_from_files,
-    codes_of_values,
+    Naming,
     plain_values,
+    settle_codes,
     stored_label,
 )
 from labelmend.runs import write_atomically
 
-SUFFIXES = (".png", ".tif", ".tiff")
+SUFFIXES = (".png", ".tif", ".tiff", ".ome.tif", ".ome.tiff")
 LABEL_FOLDERS = ("labels", "masks", "annotations", "label", "mask", "labelsTr")
 
 _DEEP_IGNORE = 65535
@@ -48,8 +50,9 @@ def is_png(folder: Path) -> bool:
 def read_png(source: Source) -> Found:
     """Labels in a folder of their own, each for the image of the same stem.
 
-    Names are those of ``--classes``, ``classes.csv`` or ``classes.txt``; 255 is then ignored
-    unless it is a class. Without names, values must be 0 and one other, or 0, 1, 2 and so on.
+    Names are those of ``classes.csv`` or ``classes.txt``, of which ``--classes`` chooses, or of
+    ``--classes`` alone; 255 is then ignored unless it is a class, or what the only class is drawn
+    with. Without names, values must be 0 and one other, or 0, 1, 2 and so on.
 
     Raises:
         DataError: naming the file.
@@ -63,19 +66,18 @@ def read_png(source: Source) -> Found:
     if not names:
         raise DataError(f"{source.path}: holds no label as PNG or TIFF; name their folder")
     known = ImagesByStem(image_names(folders[0]))
-    listed = numbered(source.classes) or classes_beside(source.folder) or classes_beside(labels)
     paths = [labels / name for name in names]
     images = [known.find(stem_of(name), labels / name) for name in names]
-    if listed:
-        classes, codes = codes_of_values(listed)
+    naming = _naming(source.folder, labels)
+    classes, codes, notes = settle_codes(source, naming, paths, plain_values)
+    if naming.names or source.classes:
         codes.setdefault(_DEEP_IGNORE, UNKNOWN)
-    else:
-        classes, codes = codes_from_files(paths, plain_values, ignore=None)
     items = tuple(
         Annotated(image, path, stored=stored_label(path, codes))
         for image, path in zip(images, paths, strict=True)
     )
-    return Found(items, classes, folders)
+    passed = other_files(labels, SUFFIXES) if labels != source.folder else []
+    return Found(items, classes, folders, notes=(*notes, *note_passed_over(passed)))
 
 
 def write_png(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ...]) -> None:
@@ -92,6 +94,15 @@ def write_png(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ...]
         path = folder / "labels" / f"{one.stem}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, stream.getvalue())
+
+
+def _naming(*folders: Path) -> Naming:
+    """The names in the first folder that has some."""
+    for folder in folders:
+        names = classes_beside(folder)
+        if names:
+            return Naming(names, class_file(folder), class_file(folder).name == LIST)
+    return Naming({}, folders[0])
 
 
 def _folders(source: Source, labels: Path) -> tuple[Path, ...]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from labelmend.errors import DataError
-from labelmend.exchange.annotated import UNKNOWN, Covering, within
-from labelmend.exchange.classes import BACKGROUND, is_background, is_ignored
+from labelmend.exchange.annotated import UNKNOWN, Reading, Source, within
+from labelmend.exchange.classes import (
+    BACKGROUND,
+    choose_classes,
+    is_background,
+    is_ignored,
+    numbered,
+)
 from labelmend.files.readers import check_affines, check_sizes, decode, read_bytes
 from labelmend.files.values import distinct, whole_numbers
 from labelmend.types import Raster
@@ -44,9 +51,60 @@ def plain_values(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         return whole_numbers(raw.array), raw.affine
 
 
-def stored_label(path: Path, codes: Codes, read: Decode = plain_values) -> Covering:
+def stored_label(path: Path, codes: Codes, read: Decode = plain_values) -> Reading:
     """A reader of one label file, for when its image is there."""
     return partial(_coded, path, codes, read)
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What a file says that values are called.
+
+    Attributes:
+        names: value → class name; empty where no file says it.
+        where: the file, for messages.
+        counted: whether it lists names only, the values being their places.
+    """
+
+    names: Mapping[int, str]
+    where: Path
+    counted: bool = False
+
+
+def settle_codes(
+    source: Source,
+    naming: Naming,
+    paths: Sequence[Path],
+    read: Decode,
+    *,
+    ignore: int | None = None,
+) -> tuple[tuple[str, ...], dict[int, int], tuple[str, ...]]:
+    """Classes, the background first, codes, and notes for a person.
+
+    Where a file names the values, ``--classes`` chooses among its names; else it names 1, 2, 3
+    and so on. 255 is ignored, unless it has a name, or names are only counted, there is one, and
+    no value but 0 and 255 occurs: then it is that class.
+
+    Args:
+        source: says which classes are wanted.
+        naming: what a file says.
+        paths: all label files; read only where values must tell what they mean.
+        read: how.
+        ignore: the value that the format ignores where nobody names classes.
+
+    Raises:
+        DataError: for a wanted class without a value, or values that do not say what they mean.
+    """
+    every = naming.names or numbered(source.classes)
+    if not every:
+        return *codes_from_files(paths, read, ignore=ignore), ()
+    named = choose_classes(source, naming.names, naming.where) if naming.names else every
+    classes, codes = codes_of_values(named)
+    counted = naming.counted or not naming.names
+    if counted and len(every) == len(classes) == 2 and _only_two_values(paths, read):
+        note = f"Label files hold only 0 and {USUAL_IGNORE}, which is taken as {classes[1]!r}."
+        return classes, codes | {USUAL_IGNORE: 1}, (note,)
+    return classes, codes, ()
 
 
 def codes_of_values(names: Mapping[int, str]) -> tuple[tuple[str, ...], dict[int, int]]:
@@ -103,6 +161,16 @@ def codes_from_files(
         )
     names = (BACKGROUND, *(f"class {value}" for value in found[1:]))
     return names, {value: index for index, value in enumerate(found)} | _ignored(ignore)
+
+
+def _only_two_values(paths: Iterable[Path], read: Decode) -> bool:
+    """Whether 255 occurs, and nothing but 0 beside it."""
+    found: set[int] = set()
+    for path in paths:
+        found |= set(distinct(read(path)[0]).tolist())
+        if not found <= {0, USUAL_IGNORE}:
+            return False
+    return USUAL_IGNORE in found
 
 
 def _ignored(value: int | None) -> dict[int, int]:

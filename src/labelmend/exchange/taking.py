@@ -8,19 +8,30 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import tomli_w
 
 from labelmend.catalogue.listing import IMAGES, MANIFEST, STRONG, WEAK
 from labelmend.catalogue.toml import FILE as TOML
-from labelmend.errors import DataError, SettingsError
-from labelmend.exchange.annotated import UNKNOWN, Annotated, Found, Source, paint, within
+from labelmend.errors import DataError, SettingsError, unknown
+from labelmend.exchange.annotated import (
+    UNKNOWN,
+    Annotated,
+    Crowd,
+    Found,
+    Source,
+    paint,
+    within,
+)
 from labelmend.exchange.classes import all_numbers, check_wanted
+from labelmend.exchange.documents import in_brief
 from labelmend.exchange.formats import find_format
-from labelmend.exchange.places import find_image, stem_of
+from labelmend.exchange.places import find_image, images_left_out, stem_of
 from labelmend.files.formats import Raw
 from labelmend.files.readers import as_raster, decode, read_bytes, write_label
+from labelmend.files.values import distinct
 from labelmend.labels.events import IGNORE
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import write_atomically
@@ -42,6 +53,7 @@ class Wish:
         annotator: who drew them.
         classes: the wanted classes in their order, with or without the background.
         band: positions at most so far from an object's border become unknown.
+        crowd: what annotations of COCO with ``iscrowd`` 1 are; None where nobody knows.
     """
 
     images: Path | None = None
@@ -49,6 +61,7 @@ class Wish:
     annotator: str = ""
     classes: tuple[str, ...] = ()
     band: float = 0.0
+    crowd: Crowd | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +127,10 @@ def import_labels(
     check_free(out)
     if not source.exists():
         raise DataError(f"{source}: does not exist; check the path")
-    wanted = Source(source, wish.images, check_wanted(wish.classes))
+    source, where = _straight(source), None if wish.images is None else _straight(wish.images)
+    wanted = Source(source, where, check_wanted(wish.classes), wish.crowd)
     chosen = find_format(format, source)
+    _check_crowd(wish, chosen.name)
     found = chosen.read(wanted)
     with appearing(out) as folder:
         taking = _Taking(folder, found, wanted.root, wish)
@@ -138,6 +153,20 @@ def _check(wish: Wish) -> None:
         raise SettingsError(f"--band wants a width of 0 or more positions, not {wish.band}")
     if wish.images is not None and not wish.images.is_dir():
         raise DataError(f"{wish.images}: is not a folder; --images names that of the images")
+
+
+def _straight(path: Path) -> Path:
+    """A path without ``..``: what lies below it can then be told by comparing paths."""
+    return path.resolve() if ".." in path.parts else path
+
+
+def _check_crowd(wish: Wish, format: str) -> None:
+    if wish.crowd not in (None, *get_args(Crowd)):
+        raise unknown("crowd", str(wish.crowd), get_args(Crowd))
+    if wish.crowd is not None and format != "coco":
+        raise SettingsError(
+            f"--crowd says what crowds of coco are, and {format} has none; leave it out"
+        )
 
 
 def _plain(name: str, what: str) -> None:
@@ -173,11 +202,16 @@ class _Taking:
         self._places = [
             find_image(item, self.found.folders, self.root) for item in self.found.items
         ]
+        left = images_left_out(self._places, (item.source for item in self.found.items))
+        if left:
+            said = f"{len(left)} ({in_brief(left)})"
+            self.notes.append(f"Images without a label, left out: {said}.")
         names = {name for _, name in self._places}
         self._shared = {stem for stem, count in Counter(map(_folded, names)).items() if count > 1}
         self._numbers = all_numbers(self.found.classes, self.found.items)
         self._spec = _spec_of(self.found)
         self._seen: set[str] = set()
+        self._occurring: set[int] = set()
 
     def add(self, item: Annotated) -> None:
         """Copy an image and write its label."""
@@ -195,6 +229,7 @@ class _Taking:
             image = _raster_of(raw, self.found.dims, item.size)
         label = paint(item, image, self._numbers, band=self.wish.band)
         self.unknown += int((label == UNKNOWN).sum())
+        self._occurring |= set(distinct(label.astype(np.int64)).tolist())
         target = self.folder / row.image
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
@@ -223,6 +258,9 @@ class _Taking:
         write_atomically(self.folder / TOML, text.encode())
         if self._needs_manifest():
             write_atomically(self.folder / MANIFEST, _manifest(self.rows))
+        never = [n for i, n in enumerate(self.found.classes) if i and i not in self._occurring]
+        if never:
+            self.notes.append(f"Classes that occur in no label: {in_brief(never)}.")
         if self.unknown:
             self.notes.append(f"{self.unknown:,} positions are unknown and count nowhere.")
 

@@ -13,27 +13,33 @@ import numpy as np
 from labelmend.errors import DataError
 from labelmend.exchange.annotated import UNKNOWN, Annotated, Found, Labelled, Source, within
 from labelmend.exchange.classes import numbered, read_list
-from labelmend.exchange.documents import shown
+from labelmend.exchange.documents import in_brief, shown
 from labelmend.exchange.places import (
     ImagesByStem,
     image_folders,
     image_names,
     list_files,
+    note_passed_over,
+    other_files,
     stem_of,
 )
 from labelmend.exchange.stored import (
     USUAL_IGNORE,
-    codes_from_files,
-    codes_of_values,
+    Naming,
+    settle_codes,
     stored_label,
 )
 from labelmend.files.readers import decode, read_bytes
 from labelmend.files.values import distinct, whole_numbers
 from labelmend.runs import write_atomically
+from labelmend.types import Split
 
 FOLDER = "SegmentationClass"
 MAP = "labelmap.txt"
+LISTS = "ImageSets/Segmentation"
+"""Where lists of stems say the split; ``trainval.txt``, which repeats two of them, is not read."""
 
+_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _NAME_LISTS = ("class_names.txt", "labels.txt", "classes.txt")
 
 Colours = Mapping[int, int]
@@ -48,7 +54,8 @@ def is_voc(folder: Path) -> bool:
 def read_voc(source: Source) -> Found:
     """The labels of ``SegmentationClass``, by palette index or by colour; 255 is ignored.
 
-    Names and colours are those of ``labelmap.txt``; without it, colours are those of VOC.
+    Names and colours are those of ``labelmap.txt``; without it, colours are those of VOC. Splits
+    are those of the lists in ``ImageSets/Segmentation``.
 
     Raises:
         DataError: naming the file.
@@ -60,22 +67,20 @@ def read_voc(source: Source) -> Found:
     folders = image_folders(source)
     known = ImagesByStem(image_names(folders[0]))
     mapped = _read_map(source.folder / MAP)
-    lists = (numbered(read_list(source.folder / name)) for name in _NAME_LISTS)
-    given = numbered(source.classes) or dict(enumerate(mapped))
-    listed = given or next((found for found in lists if found), {})
     colours = {colour: value for value, colour in enumerate(mapped.values())} or _voc_colours()
     read = partial(_values, colours)
     paths = [labels / name for name in names]
     images = [known.find(stem_of(name), labels / name) for name in names]
-    if listed:
-        classes, codes = codes_of_values(listed)
-    else:
-        classes, codes = codes_from_files(paths, read, ignore=USUAL_IGNORE)
+    naming = _naming(source.folder, mapped)
+    classes, codes, notes = settle_codes(source, naming, paths, read, ignore=USUAL_IGNORE)
+    splits = _read_splits(source.folder / LISTS)
     items = tuple(
-        Annotated(image, path, stored=stored_label(path, codes, read))
-        for image, path in zip(images, paths, strict=True)
+        Annotated(image, path, stored=stored_label(path, codes, read), split=splits.get(stem))
+        for image, path, stem in zip(images, paths, map(stem_of, names), strict=True)
     )
-    return Found(items, classes, folders)
+    passed = other_files(labels, [".png"]) if labels != source.folder else []
+    notes = (*notes, *_note_splits(names, splits), *note_passed_over(passed))
+    return Found(items, classes, folders, notes=notes)
 
 
 def write_voc(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ...]) -> None:
@@ -105,7 +110,7 @@ def write_voc(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ...]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, stream.getvalue())
         splits.setdefault(one.split, []).append(one.stem)
-    lists = folder / "ImageSets" / "Segmentation"
+    lists = folder / LISTS
     lists.mkdir(parents=True)
     for split, stems in splits.items():
         write_atomically(lists / f"{split}.txt", "".join(f"{stem}\n" for stem in stems).encode())
@@ -128,6 +133,17 @@ def _voc_colours() -> dict[int, int]:
     return {int(r) << 16 | int(g) << 8 | int(b): i for i, (r, g, b) in enumerate(voc_palette())}
 
 
+def _naming(folder: Path, mapped: Mapping[str, int]) -> Naming:
+    """What values are called: by ``labelmap.txt``, else by the first list that is there."""
+    if mapped:
+        return Naming(dict(enumerate(mapped)), folder / MAP)
+    for name in _NAME_LISTS:
+        names = numbered(read_list(folder / name))
+        if names:
+            return Naming(names, folder / name, counted=True)
+    return Naming({}, folder)
+
+
 def _read_map(path: Path) -> dict[str, int]:
     """Name → colour, in the order of ``labelmap.txt``."""
     found: dict[str, int] = {}
@@ -142,6 +158,27 @@ def _read_map(path: Path) -> dict[str, int]:
             red, green, blue = (min(int(part), 255) for part in parts)
             found[name.strip()] = red << 16 | green << 8 | blue
     return found
+
+
+def _read_splits(folder: Path) -> dict[str, Split]:
+    """Stem → its split, as the lists say."""
+    found: dict[str, Split] = {}
+    for split in _SPLITS:
+        path = folder / f"{split}.txt"
+        for stem in read_list(path):
+            if found.setdefault(stem, split) != split:
+                raise DataError(
+                    f"{path}: {shown(stem)} is also in {found[stem]}.txt; remove it from one of "
+                    "the two"
+                )
+    return found
+
+
+def _note_splits(names: list[str], splits: Mapping[str, Split]) -> tuple[str, ...]:
+    alone = [stem for stem in map(stem_of, names) if stem not in splits]
+    if not splits or not alone:
+        return ()
+    return (f"Labels in no list of {LISTS}: {len(alone)} ({in_brief(alone)}).",)
 
 
 def _values(colours: Colours, path: Path) -> tuple[np.ndarray, None]:

@@ -9,12 +9,28 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from labelmend.errors import DataError
-from labelmend.exchange.annotated import Annotated, Covering, Found, Labelled, Source, Thing, within
+from labelmend.exchange.annotated import (
+    Annotated,
+    Covering,
+    Found,
+    Labelled,
+    Part,
+    Source,
+    Thing,
+    within,
+)
 from labelmend.exchange.class_yaml import names_as_yaml, read_names
-from labelmend.exchange.classes import settle_classes
+from labelmend.exchange.classes import LIST, settle_classes
 from labelmend.exchange.corners import box_of, outward, polygon_of
 from labelmend.exchange.documents import LARGEST, numeral, shown
-from labelmend.exchange.places import ImagesByStem, image_names, list_files, stem_of
+from labelmend.exchange.places import (
+    ImagesByStem,
+    image_names,
+    list_files,
+    note_passed_over,
+    other_files,
+    stem_of,
+)
 from labelmend.files.sources import read_bytes
 from labelmend.labels.outlines import Outline, find_outlines
 from labelmend.runs import write_atomically
@@ -48,11 +64,13 @@ def read_yolo(source: Source) -> Found:
     texts = _texts(path.parent, images, elsewhere=source.images is not None)
     items = tuple(_item(image, texts.get(image), path, names) for image in images)
     empty = len(images) - len(texts)
+    read = {text.relative_to(path.parent).as_posix() for text in texts.values()}
+    others = [n for n in other_files(path.parent, [".cache"]) if _in(n, "labels") and n not in read]
     notes = (f"Images without a text file, background throughout: {empty}.",) if empty else ()
     listed = [names[key] for key in sorted(names)]
     classes = settle_classes(source, listed, items)
     folders = (source.images,) if source.images else (path.parent / "images", path.parent)
-    return Found(items, classes, folders, notes=notes)
+    return Found(items, classes, folders, notes=(*notes, *note_passed_over(others)))
 
 
 def write_yolo(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ...]) -> None:
@@ -108,6 +126,8 @@ def _texts(folder: Path, images: list[str], *, elsewhere: bool) -> dict[str, Pat
             without = "/".join(parts[place + 2 :])
             if stem not in given and parts[place + 1] in _SPLITS and without:
                 stem = without
+        if name.endswith(f"/{LIST}") and not known.holds(stem):
+            continue  # LabelImg lists the class names beside the labels
         image = known.find(stem, folder / name)
         if image in texts:
             raise DataError(f"{folder / name}: is for the same image as {texts[image]}; remove one")
@@ -150,7 +170,7 @@ def _thing(words: list[str], names: dict[int, str], line: int) -> Thing:
     return Thing(names[int(words[0])], partial(_shared, numbers.reshape(-1, 2)), f"line {line}")
 
 
-def _shared(numbers: np.ndarray, image: Raster) -> np.ndarray:
+def _shared(numbers: np.ndarray, image: Raster) -> np.ndarray | Part:
     rows, columns = image.array.shape[1:]
     points = numbers * (columns, rows)
     if len(points) > 2:

@@ -87,6 +87,25 @@ def drop_opaque(array: np.ndarray, top: float) -> np.ndarray:
     return array[..., :-1]
 
 
+def import_codecs(what_needs: str, otherwise: str) -> Any:
+    """The package ``imagecodecs``, which not every installation has.
+
+    Args:
+        what_needs: what cannot be read without it, and the verb.
+        otherwise: the other way out.
+
+    Raises:
+        DataError: when it is missing, saying how to install it.
+    """
+    try:
+        import imagecodecs
+    except ImportError as error:
+        raise DataError(
+            f"{what_needs} one more package: pip install 'labelmend[tiff]', or {otherwise}"
+        ) from error
+    return imagecodecs
+
+
 def refuse_orientation(orientation: object) -> None:
     """Refuse a file that asks viewers to turn it: its label would not turn with it."""
     if orientation not in (None, 1):
@@ -142,14 +161,8 @@ def _refuse_transparent(clear: np.ndarray) -> None:
 
 
 def _deep_colours(content: bytes) -> np.ndarray:
-    try:
-        import imagecodecs
-    except ImportError as error:
-        raise DataError(
-            "16-bit colours in a PNG need one more package: pip install 'labelmend[tiff]', "
-            "or save it as TIFF"
-        ) from error
-    return np.asarray(imagecodecs.png_decode(content))
+    codecs = import_codecs("16-bit colours in a PNG need", "save it as TIFF")
+    return np.asarray(codecs.png_decode(content))
 
 
 def _without_alpha(array: np.ndarray, alpha: bool) -> Raw:

@@ -16,7 +16,7 @@ import numpy as np
 
 from labelmend.errors import DataError
 from labelmend.files.formats import Content, Raw, check_decoded, damaged
-from labelmend.files.images import drop_opaque, refuse_orientation
+from labelmend.files.images import drop_opaque, import_codecs, refuse_orientation
 
 _MILLIMETRES = {
     "mm": 1.0,
@@ -39,6 +39,8 @@ _GAIN = {
     "DEFLATE": 1100,
     "JPEG": 1100,
 }
+_UNAIDED = frozenset({"NONE", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "PIXTIFF"})
+"""Compressions that tifffile reads alone."""
 _UNKNOWN_AXES = frozenset("IQ")
 
 
@@ -95,7 +97,10 @@ def only_series(tiff: Any) -> Any:
 
 
 def check_kind(page: Any, *, label: bool) -> None:
-    """Refuse what pages of a kind cannot say without guessing, such as colours of a palette."""
+    """Refuse what pages of a kind cannot say without guessing, such as colours of a palette.
+
+    Also what cannot be decompressed here: decoders do not tell that from damage.
+    """
     photometric = getattr(page.photometric, "name", str(page.photometric))
     compression = getattr(page.compression, "name", str(page.compression))
     lossy = "JPEG" in compression or "WEBP" in compression
@@ -108,6 +113,10 @@ def check_kind(page: Any, *, label: bool) -> None:
             f"a label cannot be compressed with {compression}: it does not keep values; "
             "use deflate or none"
         )
+    predictor = getattr(page.predictor, "name", "")
+    if compression not in _UNAIDED or predictor == "FLOATINGPOINT":
+        how = compression if compression not in _UNAIDED else "a predictor of floating-point values"
+        import_codecs(f"a TIFF compressed with {how} needs", "save it with deflate or uncompressed")
     tag = page.tags.get(274)
     refuse_orientation(None if tag is None else int(tag.value))
 

@@ -168,10 +168,29 @@ def polygon(size: tuple[int, int], rings: Sequence[Places]) -> np.ndarray:
            [1, 0, 1, 0],
            [1, 1, 1, 0]])
     """
+    mask = np.zeros(size, dtype=bool)
+    place, part = polygon_part(size, rings)
+    mask[place] = part
+    return mask
+
+
+def polygon_part(
+    size: tuple[int, int], rings: Sequence[Places]
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """:func:`polygon` without what lies around it: rows and columns, and their part of the mask.
+
+    However large the image is, only what the polygon spans is computed and kept. The trap: where
+    the polygon lies outside of the image, the part is empty.
+
+    Raises:
+        DataError: as :func:`polygon`.
+
+    >>> polygon_part((90, 90), [[(1.5, 1.5), (1.5, 3.5), (3.5, 3.5), (3.5, 1.5)]])[1].sum()
+    np.int64(4)
+    """
     corners = [_points(ring, "the corners of a polygon") for ring in rings]
     starts = np.concatenate([np.empty((0, 2)), *corners])
     stops = np.concatenate([np.empty((0, 2)), *(np.roll(ring, -1, axis=0) for ring in corners)])
-    mask = np.zeros(size, dtype=bool)
     top, bottom, left, right = _window(size, starts, 0.0)
     # both polygons at an edge compute it from the same end, so that they round alike
     swap = (starts[:, 0] > stops[:, 0])[:, None]
@@ -186,8 +205,7 @@ def polygon(size: tuple[int, int], rings: Sequence[Places]) -> np.ndarray:
     crossed = np.add.accumulate(
         turns.reshape(bottom - top, right - left + 1)[:, :-1], axis=1, dtype=np.uint8
     )
-    mask[top:bottom, left:right] = crossed & 1
-    return mask
+    return (slice(top, bottom), slice(left, right)), (crossed & 1).astype(bool)
 
 
 def interval(length: int, start: float, stop: float) -> np.ndarray:

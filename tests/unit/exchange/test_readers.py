@@ -48,7 +48,9 @@ def test_coco(tmp_path: Path) -> None:
         "ignore": in_box(20, 30, 24, 33),
     }
     check(by_class("coco", made.coco(tmp_path)), expected)
-    assert read("coco", tmp_path).notes == ("Annotations with only a box, taken whole: 1.",)
+    crowds, boxes = read("coco", tmp_path).notes
+    assert "iscrowd 1, now unknown positions: 1 of 6" in crowds
+    assert boxes == "Annotations with only a box, taken whole: 1."
 
 
 def test_labelme(tmp_path: Path) -> None:
