@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
 import torch
 
+from labelmend.cli.training import _trained
+from labelmend.errors import Stopped, WorkerError
 from labelmend.progress import Silent
 from labelmend.report.gather import gather
 from labelmend.report.page import write_report
 from labelmend.report.story import Endings
 from labelmend.runs import Run
-from labelmend.training import endings
+from labelmend.training import endings, trainer
 from labelmend.training.assembly import fit, resume
 from labelmend.training.validation import Validator
 from labelmend.verdict import give_verdict
@@ -153,6 +156,50 @@ def test_without_held_out_labels_a_training_stays_as_it_is(
     run = fit(data, tmp_path / "run", steps=STEPS, **twice)
     assert "ending" not in run.facts
     assert all("loss_weak" in record for record in run.metrics("train"))
+
+
+@pytest.mark.parametrize(
+    ("last", "kept", "best"), [(0.805, "as_is", (0.9, 7)), (0.95, "strong", (0.96, 11))]
+)
+def test_the_best_is_a_checkpoint_of_the_ending_that_was_kept(
+    data, tmp_path, twice, monkeypatch, last, kept, best
+) -> None:
+    figures = [*(n / 10 for n in range(1, 7)), 0.9, 0.85, 0.8, 0.92, 0.96, last]
+    told = iter(figures)
+    with monkeypatch.context() as patch:
+        patch.setattr(Validator, "__call__", lambda *_: {"dice": next(told)})
+        run = fit(data, tmp_path / "run", steps=STEPS, keep=1, **twice | {"validate_every": 1})
+    (record,) = run.metrics("ending")
+    assert record["kept"] == kept
+    checkpoint = run.load("best")
+    assert (checkpoint.step, checkpoint.notes) == (best[1], ())
+    assert run.steps() == [best[1], ALL]
+    state = run.load("last").state
+    assert (state["best"], state["best_step"]) == best
+    assert f"best held-out dice {best[0]:.3f} at step {best[1]}\n" in _trained(run, run.path)
+
+
+def test_a_stop_before_the_first_batch_of_the_second_ending_changes_nothing(
+    data, tmp_path, twice, monkeypatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    fit(data, whole, steps=STEPS, **twice)
+    load = trainer.load
+
+    def dying(*args, **options):
+        # A signal to the whole group ends the loading processes, too.
+        for number, parts in enumerate(load(*args, **options)):
+            if number == STEPS:
+                os.kill(os.getpid(), signal.SIGTERM)
+                raise WorkerError("a loading process was ended by SIGTERM")
+            yield parts
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "load", dying)
+        with pytest.raises(Stopped, match="after step 9"):
+            fit(data, out, steps=STEPS, **twice)
+    resume(out)
+    assert_same(remembered(out), remembered(whole))
 
 
 def test_patience_begins_anew_with_the_second_ending_and_a_choice_is_made(

@@ -215,6 +215,8 @@ def test_the_command_line_knows_them(data, tmp_path) -> None:
         ),
         ({**MIX, "batch": {"size": 4, "accumulate": 4}}, "two for every pair"),
         ({"loss": "focal", "mixing": {"use": True, "hard": False}}, "focal"),
+        ({**MIX, "align": {"transform": "rigid"}}, "only shifts .* take --align shift or mixing"),
+        ({**MIX, "align": {"transform": "warp"}}, "align.transform = 'warp'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_training(data, tmp_path, small, chosen, says) -> None:

@@ -147,15 +147,19 @@ if __name__ == "__main__":
 """
 
 
-def test_every_way_to_weigh_is_the_same_in_two_processes(data, tmp_path) -> None:
-    (tmp_path / "several.py").write_text(SEVERAL)
+def launch_script(path: Path, text: str, *arguments: object) -> subprocess.CompletedProcess:
+    path.write_text(text)
     root = str(Path(__file__).parents[2])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(tmp_path / "several.py"), str(data), str(tmp_path / "two")]
+    command += [str(path), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    done = subprocess.run(
+    return subprocess.run(
         command, capture_output=True, text=True, timeout=240, check=False, env=environment
     )
+
+
+def test_every_way_to_weigh_is_the_same_in_two_processes(data, tmp_path) -> None:
+    done = launch_script(tmp_path / "several.py", SEVERAL, data, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     for name, chosen in WAYS.items():
         weighting = {**EXACT["weighting"], **chosen}
@@ -184,6 +188,75 @@ def test_what_goes_wrong_in_one_process_ends_both_with_the_same_words(make_data,
     assert done.returncode != 0
     assert "s7.npy" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+BROKEN = """
+import errno, gc, os, sys
+from pathlib import Path
+import numpy as np
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from labelmend.errors import LabelmendError
+from labelmend.progress import Silent
+from labelmend.runs.disk import Disk
+from labelmend.training.assembly import fit
+from tests.system.test_processes import EXACT
+
+data, out, what, rank = *map(Path, sys.argv[1:3]), sys.argv[3], os.environ["RANK"]
+
+
+class Spoiling(Silent):
+    \"\"\"After the first step, the second process's held-out label is another one.\"\"\"
+
+    def step(self, step, figures):
+        if what == "another label":
+            np.save(data / "labels/strong/s15.npy", np.ones((32, 32), np.uint8))
+
+
+def refusing(file, content, write=Disk.write):
+    if what.encode() in bytes(content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return write(file, content)
+
+
+def parting(part=torch.distributed.destroy_process_group):
+    # Were they the last to hold the connections, closing these could wait for ever.
+    if any(isinstance(thing, DistributedDataParallel) for thing in gc.get_objects()):
+        (out / "networks are alive").touch()
+    part()
+
+
+if __name__ == "__main__":
+    torch.distributed.destroy_process_group = parting
+    if rank == "0":
+        Disk.write = staticmethod(refusing)
+    try:
+        fit(data, out / "run", steps=4, watcher=Spoiling(), **EXACT)
+    except LabelmendError as error:
+        (out / rank).write_text(f"{type(error).__name__}: {error}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "process", "said"),
+    [
+        ("another label", 1, "ChangedDataError: {}"),
+        ('"kind": "train"', 0, "StorageError: {}metrics.jsonl could not be kept"),
+        ('"columns"', 0, "StorageError: {}weights.jsonl could not be kept"),
+    ],
+)
+def test_what_one_process_alone_does_ends_both_where_it_fails(
+    make_data, tmp_path, what, process, said
+) -> None:
+    data = make_data(tmp_path / "data")
+    done = launch_script(tmp_path / "broken.py", BROKEN, data, tmp_path, what)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "networks are alive").exists()
+    for rank in (0, 1):
+        told = (tmp_path / str(rank)).read_text()
+        assert told.startswith(said.format("" if rank == process else f"process {process}: "))
+    if what == "another label":
+        assert "labels/strong/s15.npy" in told
 
 
 FAULTY = """

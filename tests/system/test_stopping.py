@@ -139,6 +139,16 @@ def test_a_bad_gradient_stops_before_it_reaches_a_parameter(
     assert Run.open(tmp_path / "run").metrics() == []
 
 
+def test_a_bad_prediction_in_validation_is_named_and_not_saved(data, tmp_path, small) -> None:
+    small["weighting"] = {"method": "constant"}
+    far = {"learning_rate": 1e30, "warmup": 0}  # one step, whose own loss is still a number
+    with pytest.raises(NonFiniteError, match=r"held-out sample: labels/strong/\S+; lower"):
+        fit(data, tmp_path / "run", steps=1, optimiser=far, **small)
+    run = Run.open(tmp_path / "run")
+    assert [record["kind"] for record in run.metrics()] == ["train"]
+    assert run.steps() == []
+
+
 def test_a_bad_similarity_changes_no_weight(data, tmp_path, small, monkeypatch) -> None:
     exact = judge.exact_or_slow
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from labelmend.errors import DataError
+from labelmend.errors import DataError, SettingsError
 from labelmend.progress import Silent
 from labelmend.runs import Run
 from labelmend.training import trainer
@@ -104,6 +104,27 @@ def test_no_strong_label_is_refused_with_the_ways_out(make_data, tmp_path, small
     with pytest.raises(DataError, match="no strong label.*--preset pooled"):
         fit(data, tmp_path / "run", steps=2, **small)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (
+            {"name": "monai.networks.nets:BasicUNetPlusPlus", "arguments": {"features": [4] * 6}},
+            "gave a list",
+        ),
+        ({"name": "torch.nn:Conv2d", "arguments": {"out_channels": 7, "kernel_size": 1}}, "1, 7,"),
+        ({"name": "torch.nn:LazyConv2d", "arguments": {"kernel_size": 1}}, "lazy layers"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_before_there_is_a_run(
+    data, tmp_path, small, network, says
+) -> None:
+    for method in ("gradient", "constant"):
+        chosen = {**small, "network": network, "weighting": {"method": method}}
+        with pytest.raises(SettingsError, match=says):
+            fit(data, tmp_path / "run", steps=2, **chosen)
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_watcher_sees_every_step_and_the_end(data, tmp_path, small) -> None:

@@ -23,6 +23,7 @@ from labelmend.errors import (
 )
 from labelmend.runs import Checkpoint, Run, write_atomically
 from labelmend.runs.locks import lock_folder
+from labelmend.runs.whereabouts import NOTE
 from labelmend.types import DataSet, DataSpec, Sample
 
 QUICK = settings(
@@ -384,6 +385,13 @@ def test_the_last_few_and_the_best_are_kept(run):
     assert run.steps() == [8]
 
 
+def test_the_best_of_a_first_ending_is_kept_beside_that_of_the_second(run):
+    for step in range(1, 7):
+        state = {"best_step": 2 if step < 4 else 4, "first_best_step": 2 if step < 6 else None}
+        run.save(Checkpoint(step, {}, state), keep=1)
+        assert run.steps() == {5: [2, 4, 5], 6: [4, 6]}.get(step, run.steps())
+
+
 def test_without_a_best_the_last_is_the_best_and_without_any_it_is_an_error(run):
     with pytest.raises(RunError, match=r"run has no checkpoint yet"):
         run.load()
@@ -436,12 +444,15 @@ def test_a_claim_removes_what_a_killed_process_left_and_nothing_else(run):
     left = folder / ".step-00000001.0123456789ab.tmp"
     left.mkdir(parents=True)
     (left / "main.safetensors").write_bytes(b"half")
-    (run.path / ".weights.csv.0123456789ab.tmp").write_bytes(b"half")
+    files = ("metrics.jsonl", "weights.jsonl", "weights.csv", "places.csv", NOTE)
+    half = [run.path / f".{name}.0123456789ab.tmp" for name in files]
+    for path in half:
+        path.write_bytes(b"half")
     mine = run.path / ".notes.0123456789ab.tmp"
     mine.write_bytes(b"of somebody else")
     with run.claim():
         assert list(folder.iterdir()) == []
-        assert not (run.path / ".weights.csv.0123456789ab.tmp").exists()
+        assert [path.name for path in half if path.exists()] == []
     assert mine.exists()
 
 

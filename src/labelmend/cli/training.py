@@ -76,7 +76,7 @@ def train(
         Train two networks that teach each other by mixed images; implies --mix.
     align
         Put weak labels where the network says they belong before they are learned from: none,
-        shift, rigid (and turned), similarity (and scaled) or affine.
+        shift, rigid (and turned), similarity (and scaled), affine, or warp (bent by a network).
     with_reviews
         A run of the same data: what people decided on its review page is first written
         beside the data, where this training and all later ones use it.
@@ -167,7 +167,10 @@ def _section(name: str, **values: Any) -> dict[str, Any]:
 def _trained(run: Run, folder: Path | None) -> str:
     """What came out, and what one may want to do with it."""
     steps = max((record["step"] for record in run.metrics("train")), default=0)
-    main = [(m, r) for r in run.metrics("val") for m in ("dice", "psnr") if r.get(m) is not None]
+    as_is = any(record["kept"] == "as_is" for record in run.metrics("ending"))
+    last = run.facts["ending"]["strong_from"] if as_is else steps  # networks after it are gone
+    held_out = [record for record in run.metrics("val") if record["step"] <= last]
+    main = [(m, r) for r in held_out for m in ("dice", "psnr") if r.get(m) is not None]
     best = max(((record[m], -record["step"], m) for m, record in main), default=None)
     shown = "" if best is None else f"; best held-out {best[2]} {best[0]:.3f} at step {-best[1]}"
     commands = [f"labelmend {name} {folder}" for name in ("evaluate", "report")]

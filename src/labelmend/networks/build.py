@@ -28,8 +28,9 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.parameter import is_lazy
 
 from labelmend.errors import SettingsError, unknown
 
@@ -56,7 +57,8 @@ def build_network(
     A network of your own, ``module:Class``, is called with ``arguments`` and with those of
     ``dims`` (or ``spatial_dims``), ``in_channels`` and ``out_channels`` that its signature
     names, or the first three if it takes any keyword; ``width``, ``depth`` and ``dropout`` are
-    not passed on. Any of MONAI's networks can be had that way.
+    not passed on. Those of MONAI's that give one tensor can be had that way, too; what a network
+    gives is looked at by :func:`check_output`.
 
     Args:
         name: one of :data:`NETWORKS`, or ``module:Class``.
@@ -89,6 +91,52 @@ def build_network(
             return _own(name, _Ends(dims, in_channels, out_channels), arguments or {})
         recipe = _recipe(name, width, depth, dropout)
         return _ours(name, recipe, _Ends(dims, in_channels, out_channels), arguments or {})
+
+
+def check_output(name: str, network: nn.Module, image: Tensor, out_channels: int) -> None:
+    """Refuse a network that does not give one tensor of scores for every position of an image.
+
+    Args:
+        name: what the network is called, for the message.
+        network: in evaluation mode, or layers that depend on it may change.
+        image: ``(batch, in_channels, *space)``, of a size that the network will be given.
+        out_channels: scores that are wanted for every position.
+
+    Raises:
+        SettingsError: saying what came and what was wanted.
+
+    Source: own. The trap: only this mode is looked at; in training it may give something else.
+
+    >>> check_output("mine", nn.Conv1d(1, 2, 3), torch.zeros(1, 1, 16), 2)
+    Traceback (most recent call last):
+    labelmend.errors.SettingsError: network 'mine' gave a tensor of shape (1, 2, 14) for an image \
+of shape (1, 1, 16), and has to give one tensor of shape (1, 2, 16): (batch, out_channels, *space)\
+; correct network.arguments, or wrap it in a class of your own that does
+    """
+    if any(is_lazy(parameter) for parameter in network.parameters()):
+        raise SettingsError(
+            f"network {name!r} has lazy layers, which have no parameters before they are used; "
+            "give their numbers of channels: in_channels and out_channels are passed to the class"
+        )
+    wanted = (len(image), out_channels, *image.shape[2:])
+    seen = f"an image of shape {tuple(image.shape)}"
+    right = f"one tensor of shape {wanted}: (batch, out_channels, *space)"
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            given: Any = network(image)
+    except Exception as error:  # whatever a network of the user's own raises
+        raise SettingsError(
+            f"network {name!r} fails on {seen}, for which it has to give {right}: "
+            f"{_one_line(error)}"
+        ) from error
+    if isinstance(given, Tensor) and tuple(given.shape) == wanted:
+        return
+    kind = type(given).__name__
+    came = f"tensor of shape {tuple(given.shape)}" if isinstance(given, Tensor) else kind
+    raise SettingsError(
+        f"network {name!r} gave a {came} for {seen}, and has to give {right}; correct "
+        "network.arguments, or wrap it in a class of your own that does"
+    )
 
 
 def size_multiple(name: str, depth: int = 4, arguments: Mapping[str, Any] | None = None) -> int:

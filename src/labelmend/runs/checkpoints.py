@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -21,6 +21,7 @@ Which = Literal["last", "best"] | int
 _FOLDER = re.compile(r"step-(\d{8,})(?:\.([1-9]\d*))?")
 _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _STATE = "state.json"
+_BEST = ("best_step", "first_best_step")
 _SUFFIX = ".safetensors"
 
 
@@ -49,7 +50,7 @@ class Place(NamedTuple):
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
-    """Write a checkpoint; then remove all but the last ``keep`` and the best.
+    """Write a checkpoint; then remove all but the last ``keep`` and the best its state names.
 
     Raises:
         StorageError: when the disk refuses; the earlier checkpoints are intact.
@@ -64,7 +65,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
             sync_folder(folder.parent)
         write_folder(_next_folder(folder, checkpoint.step), _encode(checkpoint, state))
     with keeping("the list of checkpoints", folder, 0):
-        _retire(folder, keep, checkpoint.state.get("best_step"))
+        _retire(folder, keep, {checkpoint.state.get(name) for name in _BEST})
 
 
 def load_checkpoint(folder: Path, which: Which) -> Checkpoint:
@@ -146,9 +147,9 @@ def _detach(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
-def _retire(folder: Path, keep: int, best_step: int | None) -> None:
+def _retire(folder: Path, keep: int, best: Set[int | None]) -> None:
     latest = {place.step: place for place in list_places(folder)}
-    kept = {*sorted(latest)[-keep:], best_step}
+    kept = {*sorted(latest)[-keep:], *best}
     old = [p for p in list_places(folder) if p.step not in kept or p != latest[p.step]]
     for place in old:
         discard(place.folder)

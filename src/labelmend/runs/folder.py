@@ -23,7 +23,7 @@ from labelmend.runs.disk import Disk
 from labelmend.runs.locks import Lock
 from labelmend.runs.records import Lines, from_table, plain, read_field, sync_lines, to_table
 from labelmend.runs.sums import read_bytes
-from labelmend.runs.whereabouts import way_to
+from labelmend.runs.whereabouts import NOTE, way_to
 from labelmend.types import DataSet, Sample
 
 _METRICS, _HISTORY = "metrics.jsonl", "weights.jsonl"
@@ -244,7 +244,8 @@ class Run:
 
         When this returns, the checkpoint and all records so far have reached the disk. A crash
         at any moment leaves every complete checkpoint that was to be kept. ``best_step`` goes
-        into the state under that name; without it the state's own is used.
+        into the state under that name; without it the state's own is used. A state may name the
+        best step of a first ending besides, as ``first_best_step``.
 
         Raises:
             StorageError: when the disk refuses; the earlier ones are intact.
@@ -297,7 +298,7 @@ class Run:
         return path
 
     def _sweep(self) -> None:
-        sweep(self.path, frozenset([_METRICS, _HISTORY, _WEIGHTS]))
+        sweep(self.path, frozenset([_METRICS, _HISTORY, _WEIGHTS, _PLACES, NOTE]))
         if self._checkpoints.exists():
             sweep(self._checkpoints)
 

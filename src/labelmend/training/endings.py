@@ -82,12 +82,16 @@ class Aside:
         self.learned.restore(self.groups)
         self.groups = first
         progress.first, progress.stale = progress.figure, 0
+        progress.first_best, progress.first_best_step = progress.best, progress.best_step
 
     def choose(self, progress: Progress, metric: str) -> tuple[dict[str, float | str | None], str]:
         """Have the networks be those of the better ending; figures for the records, and words."""
         kept, said = choose(progress.first, progress.figure, metric)
         if kept == "as_is":
             self.learned.restore_networks(self.groups)
+            # The best of an ending that is not kept belongs to networks that are gone.
+            progress.best, progress.best_step = progress.first_best, progress.first_best_step
+        progress.first_best = progress.first_best_step = None
         self.groups = {}
         return {"as_is": progress.first, "strong": progress.figure, "kept": kept}, said
 

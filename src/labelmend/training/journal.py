@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from labelmend.errors import SettingsError
 from labelmend.runs import Run
+from labelmend.training.processes import Processes
 
 
 class Journal:
@@ -16,6 +18,8 @@ class Journal:
     Args:
         run: where records go; None in all processes but the first.
         tensorboard: a folder for event files; needs the extra ``tensorboard``.
+        processes: all that write down the same, so that none goes on alone where the first one's
+            disk refuses; None where there is one.
 
     Raises:
         SettingsError: when TensorBoard is wanted and not installed.
@@ -23,9 +27,12 @@ class Journal:
     >>> Journal(None, None).log({"step": 1, "kind": "train", "loss": 0.5})
     """
 
-    def __init__(self, run: Run | None, tensorboard: Path | None) -> None:
+    def __init__(
+        self, run: Run | None, tensorboard: Path | None, processes: Processes | None = None
+    ) -> None:
         self._run = run
         self._folder = tensorboard
+        self._processes = processes
         self._events: Any = None
         if tensorboard is not None:
             _tensorboard()
@@ -35,23 +42,28 @@ class Journal:
 
         Raises:
             NonFiniteError: for NaN or infinity.
+            StorageError: when the disk refuses.
         """
-        if self._run is None:
-            return
-        self._run.log(record)
+        with self._together():
+            if self._run is not None:
+                self._run.log(record)
         if self._folder is not None:
             self._show(record)
 
     def log_weights(self, step: int, columns: Mapping[str, Iterable[float | None]]) -> None:
         """Add a weight step to the history."""
-        if self._run is not None:
-            self._run.log_weights(step, columns)
+        with self._together():
+            if self._run is not None:
+                self._run.log_weights(step, columns)
 
     def close(self) -> None:
         """Flush what TensorBoard has not written yet."""
         if self._events is not None:
             self._events.close()
             self._events = None
+
+    def _together(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._processes is None else self._processes.together()
 
     def _show(self, record: Mapping[str, object]) -> None:
         step = int(str(record["step"]))

@@ -56,6 +56,20 @@ class Processes:
         shared: Thing = self._fabric.broadcast(thing, src=0)
         return shared
 
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """What one process does while the others only pass: all learn whether it worked.
+
+        Raises:
+            LabelmendError: on all processes what the body raised on any, as :meth:`agree` has it.
+        """
+        error: LabelmendError | None = None
+        try:
+            yield
+        except LabelmendError as caught:
+            error = caught
+        self.agree(error)
+
     def agree(self, error: Exception | None) -> None:
         """Raise on all processes what went wrong on any, with the same words.
 

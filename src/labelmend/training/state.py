@@ -28,6 +28,8 @@ class Progress:
         done: no further steps will be taken.
         figure: the latest validation figure.
         first: that of the first of two endings.
+        first_best: the best one up to the end of the first, until one of the two is chosen.
+        first_best_step: the step it was reached at.
     """
 
     step: int = 0
@@ -38,6 +40,8 @@ class Progress:
     done: bool = False
     figure: float | None = None
     first: float | None = None
+    first_best: float | None = None
+    first_best_step: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

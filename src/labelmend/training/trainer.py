@@ -141,8 +141,6 @@ class Trainer:
             for step in todo:
                 if self.progress.done:
                     break
-                if self.timetable.turns(step):
-                    self._aside.turn(self.progress)
                 self._take_step(step, loaded)
                 self.progress.step = step + 1
                 self.progress.pending = self.timetable.due(step + 1, weigh=weigh, validate=validate)
@@ -177,6 +175,8 @@ class Trainer:
         # Dropout and the like are a function of (seed, step, rank): resuming needs no RNG state.
         torch.manual_seed(_step_seed(self.timetable.seed, step, self.processes.rank))
         parts = self._next(loaded)
+        if self.timetable.turns(step):  # now: a stop while loading must not save it half-way
+            self._aside.turn(self.progress)
         rate = self.timetable.learning_rate(step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -342,18 +342,10 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint; all processes learn whether it worked."""
-        error: LabelmendError | None = None
-        if self.processes.first:
-            try:
-                self.run.save(
-                    self._checkpoint(),
-                    keep=self.timetable.keep,
-                    best_step=self.progress.best_step,
-                )
+        with self.processes.together():
+            if self.processes.first:
+                self.run.save(self._checkpoint(), keep=self.timetable.keep)
                 self._write_tables()
-            except LabelmendError as caught:
-                error = caught
-        self.processes.agree(error)
 
     def _checkpoint(self) -> Checkpoint:
         tensors = self._learned.tensors()
@@ -374,8 +366,9 @@ class Trainer:
         for group, part in self._parts.items():
             part.restore(checkpoint.tensors.get(group, {}))
         self.progress = Progress(**checkpoint.state)
-        if self.processes.first:  # a kill right after the checkpoint leaves older tables
-            self._write_tables()
+        with self.processes.together():
+            if self.processes.first:  # a kill right after the checkpoint leaves older tables
+                self._write_tables()
 
     # ------------------------------------------------------------------ stopping and telling
 

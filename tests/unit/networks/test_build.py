@@ -4,7 +4,13 @@ from torch import nn
 from torch.func import functional_call, grad, jvp, vmap
 
 from labelmend.errors import SettingsError
-from labelmend.networks.build import NETWORKS, build_network, couples_samples, size_multiple
+from labelmend.networks.build import (
+    NETWORKS,
+    build_network,
+    check_output,
+    couples_samples,
+    size_multiple,
+)
 
 DEPTHS = {"basic_unet": 5}
 WORKS = [
@@ -256,3 +262,41 @@ def test_learns_a_threshold(name):
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0]
+
+
+class Gives(nn.Module):
+    """A network that makes something else of what its layer gives."""
+
+    def __init__(self, make, channels=3):
+        super().__init__()
+        self.layer, self.make = nn.Conv2d(2, channels, 1), make
+
+    def forward(self, image):
+        return self.make(self.layer(image))
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (Gives(lambda y: [y, y]), "gave a list for an image of shape (1, 2, 8, 4), and has to"),
+        (Gives(lambda y: (y, None)), "gave a tuple for"),
+        (Gives(lambda y: {"out": y}), "gave a dict for"),
+        (Gives(lambda y: y, channels=7), "gave a tensor of shape (1, 7, 8, 4)"),
+        (Gives(lambda y: y[..., 1:-1]), "gave a tensor of shape (1, 3, 8, 2)"),
+        (nn.Conv2d(3, 3, 1), "fails on an image of shape (1, 2, 8, 4), for which it has to give"),
+        (Gives({}.pop), "KeyError"),
+        (nn.LazyConv2d(3, 1), "has lazy layers"),
+    ],
+)
+def test_what_is_no_map_per_class_is_refused_in_one_line(network, says):
+    with pytest.raises(SettingsError) as caught:
+        check_output("mine:Net", network.eval(), torch.zeros(1, 2, 8, 4), 3)
+    assert says in str(caught.value) and "mine:Net" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_looking_at_what_a_network_gives_draws_no_random_numbers():
+    network = Gives(lambda y: y + torch.rand(1))
+    before = torch.get_rng_state()
+    check_output("mine:Net", network, torch.zeros(1, 2, 8, 4), 3)
+    assert torch.equal(torch.get_rng_state(), before)

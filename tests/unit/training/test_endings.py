@@ -111,6 +111,18 @@ def test_the_second_ending_starts_at_the_fork_and_the_better_one_stays(
     assert ("not" in said) == (kept == "as_is")
 
 
+@pytest.mark.parametrize(("figure", "best"), [(0.6, (0.7, 4)), (0.75, (0.8, 9))])
+def test_what_is_best_is_of_the_ending_that_is_kept(learned, figure, best) -> None:
+    aside, progress = Aside(learned), Progress(figure=0.6, best=0.7, best_step=4)
+    aside.fork()
+    aside.turn(progress)
+    assert (progress.first_best, progress.first_best_step) == (0.7, 4)
+    progress.best, progress.best_step, progress.figure = 0.8, 9, figure
+    aside.choose(progress, "dice")
+    assert (progress.best, progress.best_step) == best
+    assert progress.first_best is progress.first_best_step is None
+
+
 def test_what_the_optimiser_learned_after_the_fork_is_forgotten(learned) -> None:
     aside = Aside(learned)
     aside.fork()  # before any step: the optimiser knows nothing yet

@@ -85,6 +85,19 @@ def test_continuous_values_have_no_class_to_cut_along(layers: dict) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("transform", ["rigid", "similarity", "affine", "warp"])
+def test_labels_that_more_than_shifts_put_in_place_are_not_mixed(transform: str) -> None:
+    align = {"align": {"transform": transform}}
+    with pytest.raises(SettingsError, match=f"'{transform}' .*--align shift or mixing.target"):
+        mixing.refuse_unplaced(Settings.make(MIX, align))
+    mixing.refuse_unplaced(Settings.make(align))
+    # What is predicted for an image is in place, and so are strong labels, which do not move.
+    for target in ("predictions", "trusted"):
+        mixing.refuse_unplaced(Settings.make(MIX, align, {"mixing": {"target": target}}))
+    for few in ("none", "shift"):
+        mixing.refuse_unplaced(Settings.make(MIX, {"align": {"transform": few}}))
+
+
 @pytest.mark.parametrize(
     ("rate", "ramp", "steps", "wanted"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -104,6 +105,11 @@ def _company(settings: Settings) -> Iterator[Fabric]:
             fabric.barrier()  # all of them stop, after the same step
             raise
         fabric.barrier()  # none leaves while another is still talking to it
+    except BaseException as error:
+        # Networks that only the traceback keeps must not let go of the connections last: they
+        # would keep Python waiting for threads that wait for Python.
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
         if torch.distributed.is_initialized() and not met_before:
             torch.distributed.destroy_process_group()

@@ -105,6 +105,24 @@ def objective(
     )
 
 
+def refuse_unplaced(settings: Settings) -> None:
+    """Refuse to mix labels that are put in place by more than shifts.
+
+    Labels are mixed before anything is predicted, where they were last found to belong, and what
+    is remembered of that is a shift.
+
+    Raises:
+        SettingsError: with the ways out.
+    """
+    transform = settings.align.transform
+    if settings.mixing.use and not predicts(settings) and transform not in ("none", "shift"):
+        raise SettingsError(
+            f"align.transform = {transform!r} puts labels in place, but of that only shifts are "
+            "remembered, so labels that are mixed (--mix) would not be in place; take "
+            "--align shift or mixing.target = 'predictions'"
+        )
+
+
 def predicts(settings: Settings) -> bool:
     """Whether mixed images learn from predictions, and not from the labels mixed alike."""
     chosen = settings.mixing

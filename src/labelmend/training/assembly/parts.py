@@ -18,7 +18,7 @@ from labelmend.data.dataset import SampleDataset
 from labelmend.data.pairs import PairPlan
 from labelmend.data.plan import Plan
 from labelmend.data.prepare import Preparation
-from labelmend.networks.build import build_network, couples_samples
+from labelmend.networks.build import build_network, check_output, couples_samples
 from labelmend.progress import Watcher
 from labelmend.runs import Run
 from labelmend.training.assembly import mixing, weighing
@@ -98,14 +98,19 @@ def rehearse(
     """Make what settings could make impossible, and throw it away but for the schedule.
 
     Raises:
-        SettingsError: for a network, a patch or a batch that cannot be made.
+        SettingsError: for a network, a patch or a batch that cannot be made, a network that does
+            not give scores for every position, or parts that do not go together.
     """
     network = network_maker(settings, data.spec, facts)(settings.seed)
     samples_of(settings, data, facts)
+    image = torch.zeros(1, facts["in_channels"], *facts["patch"])
+    check_output(settings.network.name, network.eval(), image, facts["out_channels"])
     plan = plan_of(settings, data)
     steps = _steps(settings, plan)
     warp = placement.networks(settings, data, facts).get(WARP)
     placing = placement.placing(settings, data, facts, steps, warp)
+    if placing is not None:
+        mixing.refuse_unplaced(settings)
     plain = Objective(weighing.loss(settings, data.spec), placing)
     mixing.objective(settings, data.spec, facts, steps, plain)
     plan.check(0, world, settings.batch.accumulate)
@@ -303,8 +308,9 @@ def _timetable(
 
 def _journal(settings: Settings, run: Run, processes: Processes) -> Journal:
     if not processes.first:
-        return Journal(None, None)
-    return Journal(run, run.folder("tensorboard") if settings.tensorboard else None)
+        return Journal(None, None, processes)
+    events = run.folder("tensorboard") if settings.tensorboard else None
+    return Journal(run, events, processes)
 
 
 def _weigh(
