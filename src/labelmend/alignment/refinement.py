@@ -77,7 +77,7 @@ def refine(
         each = torch.stack(found, 1)
         if group is not None:
             each = together(each, group) / together(torch.ones_like(each), group)
-        return each.unflatten(1, (3,) * dims)
+        return each.view(-1, *(3,) * dims)
 
     with torch.no_grad():
         near = around(whole).flatten(1)
@@ -98,7 +98,10 @@ def _top(near: Tensor) -> Tensor:
         index = [1] * dims
         for axis, step in steps:
             index[axis] += step
-        return near[(slice(None), *index)]
+        place = near
+        for one in index:
+            place = place[:, one]
+        return place
 
     here, axes = at(), range(dims)
     lines = [(at((k, -1)), at((k, 1))) for k in axes]

@@ -245,11 +245,9 @@ class Judge:
         case.processes.agree(error)
         whole = self._gathered(found, places, len(draws))
         said = tuple(note for note in notes if note)
-        index, found = torch.tensor([draw.index for draw in draws]), self._read(whole[:4], aim)
+        index, read = torch.tensor([draw.index for draw in draws]), self._read(whole[:4], aim)
         told = (whole[4] > 0).any(1)
-        if not told.all():
-            index, found = index[told], found.take(told)
-        return Verdict(index, found, said)
+        return Verdict(index[told], read.take(told), said)
 
     def _gathered(self, found: list[Tensor], places: list[int], many: int) -> Tensor:
         """``(5, many, each)``, from what every process found for its share of the places."""
