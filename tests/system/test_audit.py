@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +89,17 @@ def test_a_budget_and_a_quality_limit_what_is_named_and_not_what_is_kept(
     kept = read_audit(folder)
     assert kept is not None and len(kept.labels) == 22 and kept.budget == 4
     text = ask(capsys, folder, "--budget", 4, "--quality", "weak")
-    assert "the best 4 labels to look at hold" in text and "labels/strong" not in text
+    assert "the best 4 weak labels to look at hold" in text and "labels/strong" not in text
+    with (folder / "audit/audit.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert [row["quality"] for row in rows if row["best"] == "yes"] == ["weak"] * 4
+    page = (folder / "audit/audit.html").read_text()
+    assert "the best 4 weak labels to look at hold" in page
+    assert page.count('class="tile"') == 4 and 'class="badge strong"' not in page
+    share = re.search(r"hold (\d+) %", text)
+    most = sum(float(row["score"]) for row in rows if row["best"] == "yes")
+    assert share is not None
+    assert int(share[1]) == round(100 * most / sum(float(row["score"]) for row in rows))
 
 
 def test_a_budget_that_buys_nothing_is_refused_before_anything_is_done(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ class Audit:
         notes: sentences on what could not be found out.
         budget: how many labels somebody wants to look at; None where nobody said.
         order: by what the network gains from a look, or by how likely a label is wrong.
+        quality: whose labels somebody wants to look at; the others are not named.
     """
 
     run: str
@@ -122,6 +123,7 @@ class Audit:
     notes: tuple[str, ...] = ()
     budget: int | None = None
     order: Order = "gain"
+    quality: Quality = "all"
 
     def within(self, budget: int | None) -> Audit:
         """The same with a budget.
@@ -133,19 +135,23 @@ class Audit:
         return replace(self, budget=budget)
 
     def only(self, quality: Quality) -> Audit:
-        """Labels of one quality alone, in the same order; summaries are of all labels as before."""
-        kept = (one for one in self.labels if quality in ("all", one.quality))
-        return replace(self, labels=tuple(kept))
+        """The same, of which labels of one quality alone are named; the others stay in the sums."""
+        return replace(self, quality=quality)
+
+    @property
+    def named(self) -> tuple[Ranked, ...]:
+        """The labels of the quality that was asked for."""
+        return tuple(one for one in self.labels if self.quality in ("all", one.quality))
 
     @property
     def best(self) -> tuple[Ranked, ...]:
-        """The labels that a budget is enough for; all without one."""
-        return self.labels[: self.budget]
+        """The labels named that a budget is enough for; all named without one."""
+        return self.named[: self.budget]
 
     def share(self, many: int) -> float:
-        """What part of the sum of all scores the first so many labels hold; 1 of none."""
+        """What part of the sum of all scores the first so many labels named hold; 1 of none."""
         total = math.fsum(one.score for one in self.labels)
-        return math.fsum(one.score for one in self.labels[:many]) / total if total else 1.0
+        return math.fsum(one.score for one in self.named[:many]) / total if total else 1.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not known is null. With a budget, only the labels within it."""
@@ -153,7 +159,8 @@ class Audit:
             "step": self.step,
             "model": self.model,
             "order": self.order,
-            "total": len(self.labels),
+            "total": len(self.named),
+            "quality": self.quality,
             "budget": self.budget,
             "share": round(self.share(len(self.best)), 6),
             "labels": [one.to_json() for one in self.best],
@@ -168,13 +175,14 @@ class Audit:
         axes = [f"displacement_{axis}" for axis in range(dims)]
         names = [field.name for field in fields(Ranked) if field.name != "displacement"]
         chosen = [] if self.budget is None else ["best"]
+        within = {one.label for one in self.best}
         text = io.StringIO()
         writer = csv.DictWriter(text, ["place", *chosen, *names, *axes], lineterminator="\n")
         writer.writeheader()
         for place, one in enumerate(self.labels, 1):
             there = dict(zip(axes, one.displacement or (), strict=False))
             row = {name: _cell(getattr(one, name)) for name in names}
-            best = {} if self.budget is None else {"best": "yes" if place <= self.budget else "no"}
+            best = dict.fromkeys(chosen, "yes" if one.label in within else "no")
             writer.writerow({"place": place, **best, **row, **there})
         return text.getvalue()
 
@@ -184,7 +192,7 @@ class Audit:
         total = len(self.labels)
         title = f"{_count(total, 'label')}: {weak} weak, {total - weak} strong; step {self.step:,}"
         title += "" if self.model == "main" else f", model {self.model}"
-        shown = self.best if self.budget is not None else self.labels[:SHOWN]
+        shown = self.best if self.budget is not None else self.named[:SHOWN]
         lines = [title, self.said(len(shown)), "", "   # score  weight  label: reason"]
         for place, one in enumerate(shown, 1):
             weight = "     –" if one.weight is None else f"{one.weight:6.2f}"
@@ -197,10 +205,11 @@ class Audit:
 
     def said(self, many: int) -> str:
         """What the first so many labels hold, as a sentence."""
-        if not self.labels:
+        if not self.named:
             return "there is no label of that quality"
         share = f"{100 * self.share(many):.0f} % {SUMS[self.order]}"
-        return f"the best {_count(many, 'label')} to look at hold {share}"
+        noun = "label" if self.quality == "all" else f"{self.quality} label"
+        return f"the best {_count(many, noun)} to look at hold {share}"
 
     def write(self) -> Path:
         """Write ``audit.json`` and ``audit.csv`` into the run's folder ``audit``; that folder.
@@ -217,8 +226,9 @@ class Audit:
 
     def record(self) -> dict[str, Any]:
         """All of it as plain values, to be kept; where the run lies is not part of it."""
-        whole = replace(self, budget=None).to_json()
-        return {"format": FORMAT, **whole, "budget": self.budget, "data": self.data}
+        whole = replace(self, budget=None, quality="all").to_json()
+        asked = {"quality": self.quality, "budget": self.budget}
+        return {"format": FORMAT, **whole, **asked, "data": self.data}
 
 
 FORMAT = "labelmend audit 2"

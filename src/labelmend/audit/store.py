@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 from labelmend.audit.ranking import Order
-from labelmend.audit.result import FORMAT, RECORD, Audit, Part, Ranked, digest, folder_of
+from labelmend.audit.result import (
+    FORMAT,
+    RECORD,
+    Audit,
+    Part,
+    Quality,
+    Ranked,
+    digest,
+    folder_of,
+)
 from labelmend.errors import DamagedError
 from labelmend.runs import Run
 from labelmend.types import DataSet
@@ -71,7 +80,8 @@ def _parse(record: dict[str, Any], run: str) -> Audit:
     if record.pop("sum") != digest(record) or record["format"] != FORMAT:
         raise ValueError("not what was written")
     budget, order = record["budget"], record["order"]
-    if order not in get_args(Order):
+    quality = record.get("quality", "all")  # older records do not say
+    if order not in get_args(Order) or quality not in get_args(Quality):
         raise ValueError("not an order of labels")
     return Audit(
         run,
@@ -84,6 +94,7 @@ def _parse(record: dict[str, Any], run: str) -> Audit:
         tuple(_text(note) for note in _rows(record["notes"])),
         None if budget is None else int(budget),
         order,
+        quality,
     )
 
 

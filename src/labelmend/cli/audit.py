@@ -36,7 +36,7 @@ def audit(
         How many labels somebody will look at: so many are named, and how much of
         all there is to gain they hold.
     quality
-        weak, strong or all: whose labels are named; the files hold all.
+        weak, strong or all: whose labels are named, and counted as best; the files hold all.
     order
         gain: what the network gains from a look comes first, that is labels that are
         likely wrong and still counted. wrong: whatever is most likely wrong.
@@ -59,11 +59,10 @@ def audit(
     check_budget(budget)
     predictor = load_predictor(run, checkpoint, model, device, network)
     watcher = make_watcher(quiet=json, title="looking")
-    found = run_audit(predictor, order=order, watcher=watcher).within(budget)
+    found = run_audit(predictor, order=order, watcher=watcher).within(budget).only(quality)
     folder = found.write()
     page = write_audit_page(predictor, found, watcher=watcher)
-    shown = found.only(quality)
-    print(as_json(shown.to_json()) if json else shown.to_text())
+    print(as_json(found.to_json()) if json else found.to_text())
     if not json:
         print(f"page: {page}\nall labels: {folder / 'audit.csv'}")
     return 0

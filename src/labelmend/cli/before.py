@@ -75,6 +75,9 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, steps: int | None = None) -
     """
     if steps is not None and steps < 1:
         raise SettingsError(f"--steps wants at least 1, not {steps}")
+    from labelmend.config import gather
+
+    gather("weighted", options={"seed": seed})  # refused before torch is imported and data made
     from labelmend.demo import run_demo
 
     run_demo(out, seed=seed, steps=steps)

@@ -133,7 +133,7 @@ class _Maker:
         return next(known, most)
 
     def _gallery(self) -> Html:
-        spec, shown = self.predictor.spec, self.audit.labels[: self._shown]
+        spec, shown = self.predictor.spec, self.audit.named[: self._shown]
         named = spec.dims == 1 and spec.task == "segmentation"  # lanes carry their own words
         items = make_legend(spec, () if named else ("label", "prediction"))
         lined = spec.task == "segmentation" and spec.dims > 1
@@ -206,8 +206,10 @@ class _Maker:
             "Scores added up in order, as a share of all; dashed: in no order. "
             f"{SCORES[audit.order]} By what is known; it is no measured frequency."
         )
-        gain = element("div", chart(draw_gain(audit), text), class_="charts")
-        found = [section("gain", "What a budget buys", gain)]
+        found = []
+        if audit.named:
+            gain = element("div", chart(draw_gain(audit), text), class_="charts")
+            found.append(section("gain", "What a budget buys", gain))
         for name, parts in (("Annotators", audit.annotators), ("Groups", audit.groups)):
             if telling(parts):
                 found.append(section(name.lower(), name, _table(name[:-1].lower(), parts)))

@@ -77,22 +77,25 @@ def draw_case(
 
 def draw_gain(audit: Audit) -> Html:
     """How much of all there is to gain the first labels hold, beside any order."""
-    shares = np.cumsum([0.0, *(one.score for one in audit.labels)])
-    shares = shares / shares[-1] if shares[-1] else shares
+    total = sum(one.score for one in audit.labels)
+    shares = np.cumsum([0.0, *(one.score for one in audit.named)]) / (total or 1.0)
     looked = np.arange(len(shares))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.8, 3.0), layout="constrained")
         axes = figure.subplots()
-        axes.plot([0, looked[-1]], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+        ends = [0, looked[-1]], [0, shares[-1]]
+        axes.plot(*ends, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.plot(looked, shares, color=WEAK, linewidth=2.4)
         if audit.budget is not None and audit.budget < len(shares):
-            axes.plot([audit.budget], [shares[audit.budget]], "o", color=STRONG, markersize=7)
+            share = shares[audit.budget]
+            below = share > 0.2  # nearer to the bottom the figures of the axis are in the way
+            axes.plot([audit.budget], [share], "o", color=STRONG, markersize=7)
             axes.annotate(
                 f"the best {audit.budget}",
-                (audit.budget, shares[audit.budget]),
-                (8, -4),
+                (audit.budget, share),
+                (8, -4) if below else (0, 8),
                 textcoords="offset points",
-                va="top",
+                va="top" if below else "bottom",
             )
         axes.set_title(f"what the first labels hold {SUMS[audit.order]}")
         axes.set_xlabel("labels looked at")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ class Outcome:
 class Answers:
     """Everything a page asks for, for any number of threads.
 
+    ``order`` stands for the run and its labels in this order: what the numbers of cases mean.
+
     Args:
         cases: what can be shown.
         desk: what people did.
@@ -76,6 +79,8 @@ class Answers:
 
     def __init__(self, cases: Cases, desk: Desk) -> None:
         self.cases, self.desk = cases, desk
+        named = [str(cases.predictor.run.path), *(sample.label for sample in cases.samples)]
+        self.order = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
         self._pictures: Shelf[bytes] = Shelf(SMALL_PICTURES, len, threading.RLock())
 
     def session(self) -> dict[str, Any]:
@@ -94,7 +99,7 @@ class Answers:
         }
 
     def overview(self) -> dict[str, Any]:
-        """All cases in order, and the number of the last event."""
+        """All cases in order, which order that is, and the number of the last event."""
         known = self.desk.summaries()
         last = max((summary.number for summary in known.values()), default=0)
         none = Summary()
@@ -102,7 +107,7 @@ class Answers:
             self._row(number, known.get(sample.label, none))
             for number, sample in enumerate(self.cases.samples)
         ]
-        return {"cases": rows, "event": last}
+        return {"cases": rows, "order": self.order, "event": last}
 
     def entry(self, number: int) -> dict[str, Any]:
         """One case with all that is known of it.
@@ -142,10 +147,11 @@ class Answers:
         }
 
     def changed(self, after: int) -> dict[str, Any]:
-        """The number of the last event, and which cases changed after another one."""
+        """The number of the last event, and which cases, in which order, changed after another."""
         last, labels = self.desk.since(after)
         numbers = self.cases.numbers
-        return {"event": last, "cases": sorted(numbers[one] for one in labels if one in numbers)}
+        changed = sorted(numbers[one] for one in labels if one in numbers)
+        return {"event": last, "order": self.order, "cases": changed}
 
     def do(self, number: int, version: int, event: object, person: str) -> Outcome:
         """Do what a person wants to a case that is at ``version``; returns once it is on disk.

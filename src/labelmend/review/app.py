@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote
 
-from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BeforeValidator, Field
@@ -163,7 +163,7 @@ def _tables(answers: Answers) -> APIRouter:
     def events(after: Annotated[int, Query(ge=0, le=2**62)] = 0) -> Response:
         return Json(answers.changed(after))
 
-    @router.get("/cases/{number}")
+    @router.get("/cases/{number}", dependencies=[_in_order(answers)])
     def entry(number: int) -> Response:
         found = answers.entry(_known(answers, number))
         return Json(found, headers=_tag(found["version"]))
@@ -172,7 +172,7 @@ def _tables(answers: Answers) -> APIRouter:
 
 
 def _pictures(answers: Answers, slow: _Slow) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(dependencies=[_in_order(answers)])
 
     @router.get("/image")
     def image(
@@ -223,6 +223,17 @@ def _pictures(answers: Answers, slow: _Slow) -> APIRouter:
     return router
 
 
+def _in_order(answers: Answers) -> Any:
+    """Refuses who counts the cases in another order, by which a number is another label's."""
+
+    def check(x_order: Annotated[str | None, Header()] = None) -> None:
+        if x_order not in (None, answers.order):
+            text = "the labels are in another order now, or of another run; ask for the list again"
+            raise HTTPException(409, text, {"X-Order": answers.order})
+
+    return Depends(check)
+
+
 def _known(answers: Answers, number: int) -> int:
     total = len(answers.cases)
     if not 0 <= number < total:
@@ -244,7 +255,7 @@ def _tag(version: int) -> dict[str, str]:
 def _deeds(answers: Answers, slow: _Slow, person: str) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/cases/{number}/events")
+    @router.post("/cases/{number}/events", dependencies=[_in_order(answers)])
     async def do(number: int, request: Request) -> Response:
         known = _known(answers, number)
         tags = request.headers.getlist("if-match")

@@ -108,7 +108,8 @@ def change_of(
     if isinstance(op, Move):
         axis = None if op.slice is None else op.slice.axis
         outside = -1 if ignore else 0
-        return whole, move(label, op.displacement, op.angle, axis=axis, outside=outside)
+        moved = move(label, op.displacement, op.angle, axis=axis, centre=op.centre, outside=outside)
+        return whole, moved
     if isinstance(op, Interval):
         start, stop = (min(max(p, 0), label.shape[0]) for p in (op.start, op.stop))
         return (slice(start, stop),), np.full(stop - start, op.class_index, np.int16)

@@ -17,9 +17,10 @@ def move(
     angle: float = 0.0,
     *,
     axis: int | None = None,
+    centre: tuple[float, float] | None = None,
     outside: int = 0,
 ) -> np.ndarray:
-    """A label turned about its centre of mass, then displaced: a new array ``(*space)``.
+    """A label turned about a centre, then displaced: a new array ``(*space)``.
 
     A displacement of (1, 0) moves it one row down. Position ``p`` of the result is what was at
     the position nearest to ``turned back(p - centre - displacement) + centre``.
@@ -30,6 +31,7 @@ def move(
         angle: radians, from the first remaining axis towards the second, as
             :func:`labelmend.labels.shapes.ellipse`; pictures, and volumes about ``axis``.
         axis: the axis that a volume is turned about; ``None`` for pictures.
+        centre: row and column to turn about; by default the centre of mass.
         outside: the class of what comes from outside.
 
     The centre of mass is that of all positions above class 0, or of the whole array where there
@@ -45,7 +47,8 @@ def move(
     if not angle:
         return _displaced(label, sources, outside)
     first, second = (a for a in range(label.ndim) if a != axis)
-    turned = _turned_back(label, displacement, angle, (first, second))
+    about = _centre(label, (first, second)) if centre is None else centre
+    turned = _turned_back(label, displacement, angle, (first, second), about)
     inside = _within(turned[0], label.shape[first]) & _within(turned[1], label.shape[second])
     flat = np.where(inside, turned[0] * label.shape[second] + turned[1], 0)
     planes = label[None] if axis is None else np.moveaxis(label, axis, 0)
@@ -65,10 +68,14 @@ def _displaced(label: np.ndarray, sources: Sequence[np.ndarray], outside: int) -
 
 
 def _turned_back(
-    label: np.ndarray, displacement: Sequence[float], angle: float, plane: tuple[int, int]
+    label: np.ndarray,
+    displacement: Sequence[float],
+    angle: float,
+    plane: tuple[int, int],
+    centre: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where each position of a plane comes from: its nearest row and column, each of a plane."""
-    (row, column), cos, sin = _centre(label, plane), math.cos(angle), math.sin(angle)
+    (row, column), cos, sin = centre, math.cos(angle), math.sin(angle)
     down = (np.arange(label.shape[plane[0]]) - displacement[plane[0]] - row)[:, None]
     right = (np.arange(label.shape[plane[1]]) - displacement[plane[1]] - column)[None, :]
     return (

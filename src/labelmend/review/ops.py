@@ -89,11 +89,15 @@ class Interval(Painted):
 
 
 class Move(Strict):
-    """The whole label turned, then displaced, as :func:`labelmend.review.moves.move`."""
+    """The whole label turned, then displaced, as :func:`labelmend.review.moves.move`.
+
+    ``centre`` is what it is turned about, in (row, column) of the picture or of the slice.
+    """
 
     kind: Literal["move"]
     displacement: Annotated[tuple[Number, ...], Field(min_length=1, max_length=3)]
     angle: Angle = 0.0
+    centre: Point | None = None
     slice: Slice | None = None
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
 
 from labelmend.catalogue.repairs import (
+    FOLDER,
     TABLE,
     Repair,
     original_of,
@@ -63,6 +64,8 @@ class Exported:
         strong: labels that count as strong from now on and did not before.
         rejected: labels that are left out from now on.
         open_edits: labels that were changed and not accepted; they stay as they were.
+        open_marks: labels whose mark, strong or weak, was changed and that were not accepted;
+            likewise.
         replaced: labels of which another review had said something, which is replaced.
     """
 
@@ -72,12 +75,13 @@ class Exported:
     strong: int
     rejected: int
     open_edits: int
+    open_marks: int
     replaced: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, and the sentence."""
-        names = ("accepted", "written", "strong", "rejected", "open_edits", "replaced")
-        numbers = {name: getattr(self, name) for name in names}
+        names = ("accepted", "written", "strong", "rejected", "open_edits", "open_marks")
+        numbers = {name: getattr(self, name) for name in (*names, "replaced")}
         return {"table": str(self.table), **numbers, "said": self.said()}
 
     def said(self) -> str:
@@ -86,11 +90,10 @@ class Exported:
             f"{_count(self.accepted, 'label')} accepted, {self.written} of them repaired, "
             f"{self.strong} now strong; {self.rejected} rejected and left out"
         )
-        if self.open_edits:
-            text += (
-                f"; {self.open_edits} changed but not accepted: "
-                f"{'stays' if self.open_edits == 1 else 'stay'} as before"
-            )
+        marked = "marked as strong or weak"
+        for number, what in ((self.open_edits, "changed"), (self.open_marks, marked)):
+            if number:
+                text += f"; {number} {what} but not accepted: stay{'s' * (number == 1)} as before"
         if self.replaced:
             text += f"; {self.replaced} replaced what another review had said"
         return text
@@ -101,8 +104,9 @@ def export_repairs(run: Run, desk: Reviewed) -> Exported:
 
     A repaired label is a new file ``labels/repaired/….EVENT.suffix`` in the data folder, named by
     the last event of its case; the original stays. ``repairs.csv`` gets a line for every label
-    that was accepted or rejected; lines of labels that this review says nothing of stay. Again, it
-    writes the same.
+    that was accepted or rejected; lines of labels that this review says nothing of stay. A line of
+    another review that is replaced is kept in ``RUN/review/repairs.csv``, and comes back when the
+    verdict is taken back. Again, it writes the same.
 
     Raises:
         ChangedDataError: when a label or image is not the one the run began with.
@@ -111,35 +115,42 @@ def export_repairs(run: Run, desk: Reviewed) -> Exported:
 
     A trap: what was changed and neither accepted nor rejected does not count.
     """
-    root = run.data_folder()
-    repairs = read_repairs(root)
+    root, own = run.data_folder(), run.path / "review"
+    repairs, earlier = read_repairs(root), read_repairs(own)
     samples = {sample.label: sample for sample in run.data.samples}
-    told, written, open_edits, replaced = dict(repairs), 0, 0, 0
-    fresh: list[Repair] = []
+    told, displaced = dict(repairs), dict(earlier)
+    written, open_edits, open_marks, replaced = 0, 0, 0, 0
+    fresh: list[tuple[Repair, Sample]] = []
     for label, summary in desk.summaries().items():
         sample = _sample(run, samples, label)
-        original = original_of(label, repairs)
+        original = _original(label, repairs)
         before = repairs.get(original)
         ours = before is not None and _is_ours(before, label, desk)
         if summary.verdict == "open":
             open_edits += summary.edited
+            open_marks += summary.quality not in (None, sample.quality)
             if ours:
                 del told[original]
+                told |= {original: earlier[original]} if original in earlier else {}
             continue
-        if before is not None and not ours and before.repaired != label:
-            replaced += 1
+        if before is not None and not ours:
+            displaced[original] = before
+            replaced += before.repaired != label
         repair = _decided(run, sample, original, summary, desk)
         written += repair.repaired not in ("", label)
         told[original] = repair
-        fresh.append(repair)
+        fresh.append((repair, sample))
+    if displaced != earlier:  # first, so that nothing is replaced that could not be brought back
+        write_repairs(run.folder("review"), displaced.values())
     write_repairs(root, told.values())
     return Exported(
         root / TABLE,
-        sum(repair.verdict == "accepted" for repair in fresh),
+        sum(repair.verdict == "accepted" for repair, _ in fresh),
         written,
-        sum(_is_news(repair, samples, repairs) for repair in fresh),
-        sum(repair.verdict == "rejected" for repair in fresh),
+        sum(_is_news(repair, sample) for repair, sample in fresh),
+        sum(repair.verdict == "rejected" for repair, _ in fresh),
         open_edits,
+        open_marks,
         replaced,
     )
 
@@ -204,13 +215,20 @@ def _is_ours(repair: Repair, label: str, desk: Reviewed) -> bool:
     return any(stored.event.id == repair.event for stored in desk.events(label))
 
 
-def _is_news(repair: Repair, samples: Mapping[str, Sample], before: Mapping[str, Repair]) -> bool:
-    if repair.verdict == "rejected" or repair.quality == "weak":
-        return False
-    known = samples.get(repair.label)
-    if known is None:  # the run was trained on what an earlier review had left
-        known = samples.get(before[repair.label].repaired)
-    return known is None or known.quality == "weak"
+def _original(label: str, repairs: Mapping[str, Repair]) -> str:
+    """What a label repairs, also where the table names a newer repair of it; else itself."""
+    found = original_of(label, repairs)
+    if found != label or not label.startswith(f"{FOLDER}/"):
+        return found
+    path = PurePosixPath(label)
+    stem = split_name(path.name)[0]
+    event, bare = stem.rpartition(".")[2], str(path.with_name(stem))
+    return next((one for one in repairs if repaired_name(one, event) == bare), label)
+
+
+def _is_news(repair: Repair, sample: Sample) -> bool:
+    strong = repair.verdict == "accepted" and repair.quality == "strong"
+    return strong and sample.quality == "weak"
 
 
 def _decided(run: Run, sample: Sample, original: str, summary: Summary, desk: Reviewed) -> Repair:
@@ -269,15 +287,20 @@ def _write_indices(
         numbered = replace(spec, classes=names, values=tuple(range(len(names))))
         write_label(target, index, numbered, like)
         return
-    values = np.array(spec.values)[indices] if not spec.instances else _numbered(indices, before)
     ignored = 0 if spec.ignore is None else spec.ignore
+    if spec.instances:
+        values = _numbered(indices, before, ignored)
+    else:
+        values = np.array(spec.values)[indices]
     write_values(target, np.where(indices < 0, ignored, values), spec, like)
 
 
-def _numbered(indices: np.ndarray, before: np.ndarray) -> np.ndarray:
+def _numbered(indices: np.ndarray, before: np.ndarray, ignored: int) -> np.ndarray:
     """Numbers of objects: those that there were, and one more for all that is new."""
-    numbers = before.astype(np.int64)
-    kept: np.ndarray = np.where(numbers > 0, numbers, numbers.max(initial=0) + 1)
+    numbers = np.where(before == ignored, 0, before).astype(np.int64)
+    new = numbers.max(initial=0) + 1
+    new += new == ignored
+    kept: np.ndarray = np.where(numbers > 0, numbers, new)
     return np.where(indices == 1, kept, 0)
 
 

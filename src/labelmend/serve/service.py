@@ -182,7 +182,8 @@ class Service:
         return raster
 
     def _need(self, raster: Raster) -> int:
-        return memory_in_one(self.predictor, raster.array.shape, raster.array.itemsize)
+        array = raster.array
+        return memory_in_one(self.predictor, array.shape, array.itemsize, raster.spacing)
 
     def _reply(self, question: Question, raster: Raster, scores: np.ndarray) -> Reply:
         found = Prediction(question, raster, scores, self.predictor)

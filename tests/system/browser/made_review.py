@@ -200,10 +200,12 @@ def rank(predictor: Predictor) -> list[Ranked]:
 def serve_one(folder: Path, kind: str, port: int, many: int) -> None:
     """Serve one kind of data until killed."""
     predictor = open_run(folder, kind, many)
-    cases = Cases(predictor, rank(predictor))
+    order = rank(predictor)
+    cases = Cases(predictor, order[::-1] if (folder / "reversed").exists() else order)
     store = Store.open(folder / "review" / "review.sqlite")
     desk = Desk(store, cases.base, classes=len(cases.spec.classes), ignore=can_ignore(cases.spec))
-    told = {"written": 1, "rejected": 0, "strong": 0, "open_edits": 0, "table": "repairs/table.csv"}
+    told = dict.fromkeys(("written", "rejected", "strong", "open_edits", "open_marks"), 0)
+    told |= {"accepted": 7, "table": "repairs/table.csv"}
     app = make_app(cases, desk, TOKEN, export=lambda: dict(told))
     serve(app, port=port, token=TOKEN)
 

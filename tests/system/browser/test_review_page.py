@@ -536,6 +536,27 @@ def test_keys_alone_are_enough(fresh: Fresh, person: Watched) -> None:
     page.wait_for_selector('.case[data-number="0"]')
 
 
+def test_whoever_trusts_an_open_label_accepts_it(fresh: Fresh, person: Watched) -> None:
+    review, number = fresh("cells")
+    page = person.open(review, number)
+
+    def pressed() -> list[str]:
+        buttons = page.locator('.verdict[aria-pressed="true"]').all()
+        return [button.get_attribute("class").split()[-1] for button in buttons]
+
+    page.keyboard.press("s")
+    assert pressed() == ["accept", "strong"]
+    page.wait_for_selector('.case[data-version="2"]')
+    wait_state(page, "saved")
+    case = review.case(number)
+    assert (case["verdict"], case["quality"]) == ("accepted", "strong")
+    page.keyboard.press("s")
+    assert pressed() == ["accept"]
+    page.keyboard.press("r")
+    page.keyboard.press("s")
+    assert pressed() == ["reject", "strong"]  # who rejected it has said so
+
+
 def test_lines_are_drawn_with_keys(fresh: Fresh, person: Watched) -> None:
     review, number = fresh("cells")
     page = person.open(review, number)
@@ -592,6 +613,32 @@ def test_a_slice_of_a_volume_is_drawn_on(fresh: Fresh, person: Watched) -> None:
     page.wait_for_selector("text=slice 23 of 48")
     wait_shown(page)
     assert shown(page) != picture
+
+
+def test_a_turn_of_a_volume_is_kept_as_its_slice_showed_it(fresh: Fresh, person: Watched) -> None:
+    """Bodies lean, so that a slice has another centre than the volume."""
+    review, number = fresh("volume")
+    page = person.open(review, number)
+    for index in (7, 8, 9):
+        page.keyboard.press("PageUp")
+        page.wait_for_selector(f"text=slice {index} of 12")
+    wait_shown(page)
+    clean = shown(page)
+    page.route(EVENTS, lambda route: route.abort())
+    page.keyboard.press("m")
+    page.focus("#stage")
+    for key in (*[","] * 8, "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.keyboard.press("b")
+    page.wait_for_selector("text=Not saved: 1 change")
+    preview = shown(page)
+    assert preview != clean
+    page.unroute(EVENTS)
+    page.click("text=Try now")
+    page.wait_for_selector('.case[data-version="1"]')
+    wait_state(page, "saved")
+    page.wait_for_timeout(300)
+    assert shown(page) == preview
 
 
 def test_intervals_are_drawn_and_their_ends_dragged(fresh: Fresh, person: Watched) -> None:
@@ -657,6 +704,8 @@ def test_export_says_what_was_written(reviews: Reviews, person: Watched) -> None
     page.click("#export")
     page.click("dialog >> text=Write >> nth=-1")
     page.wait_for_selector("text=repairs/table.csv")
+    figures = [t.strip() for t in page.locator("dialog .figures > *").all_inner_texts()]
+    assert figures[:4] == ["accepted", "7", "written anew, of these", "0"]
 
 
 def test_the_page_fits_a_narrow_screen(reviews: Reviews, person: Watched) -> None:

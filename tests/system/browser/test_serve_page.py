@@ -287,6 +287,68 @@ def test_a_busy_server_is_asked_again(served: Served, visit: Visit) -> None:
     assert len(asked) == 2
 
 
+class Forgetful:
+    """A server that keeps nothing to be shown until a file is sent for the second time."""
+
+    def __init__(self, page: object) -> None:
+        self.page, self.sent, self.held = page, 0, []
+        page.on("request", self._count)
+        page.route("**/v1/looks/**", self._meet)
+
+    def _count(self, request: object) -> None:
+        self.sent += "/v1/predict?" in request.url
+
+    def _meet(self, route: object) -> None:
+        if self.sent:
+            route.continue_()
+        else:
+            self.held.append(route)
+
+    def answer(self) -> None:
+        """Say that what was asked for meanwhile is not kept any more."""
+        self.page.wait_for_timeout(100)
+        assert self.held
+        for route in self.held:
+            route.fulfill(status=404, body='{"detail": "it is not kept any more"}')
+
+
+@pytest.mark.parametrize("kind", ["cells", "recording"])
+def test_what_the_server_has_forgotten_is_sent_again(
+    kind: str, served: Served, visit: Visit, tmp_path: Path
+) -> None:
+    page, image = visit(kind), served.images(kind)[0]
+    choose(page, image)
+    page.wait_for_selector(".stage[data-shown]")
+    before = page.locator(".stage").screenshot()
+    server = Forgetful(page)
+    page.click(".file")
+    page.wait_for_function("() => !document.querySelector('.stage[data-shown]')")
+    assert page.is_disabled('button:text-is("Picture")')  # there is nothing to save
+    server.answer()
+    page.wait_for_selector(".stage[data-shown]")
+    assert server.sent == 1
+    page.mouse.move(1, 1)
+    assert page.locator(".stage").screenshot() == before
+    with page.expect_download() as download:
+        page.click('button:text-is("Picture")')
+    download.value.save_as(tmp_path / "picture.png")
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "picture.png")))) > 5
+
+
+def test_a_slice_that_the_server_has_forgotten_comes_after_all(
+    served: Served, visit: Visit
+) -> None:
+    page = visit("volume")
+    choose(page, served.images("volume")[0])
+    page.wait_for_selector(".stage[data-shown]")
+    server = Forgetful(page)
+    page.focus("#slice")
+    page.keyboard.press("ArrowLeft")
+    server.answer()
+    page.wait_for_selector('.stage[data-shown="0 5"]')
+    assert (server.sent, page.inner_text("output")) == (1, "6 of 12")
+
+
 def test_it_stays_within_a_narrow_window(served: Served, visit: Visit) -> None:
     page = visit("cells")
     page.set_viewport_size({"width": 390, "height": 760})

@@ -81,14 +81,20 @@ def test_json_has_every_label_in_order_and_no_nan(run: Run) -> None:
     assert len(of(run).within(2).to_json()["labels"]) == 2
 
 
-def test_one_quality_alone(run: Run) -> None:
+def test_one_quality_alone_is_named_and_its_share_is_that_of_all(run: Run) -> None:
     audit = of(run)
     assert audit.only("all") == audit
-    assert audit.only("strong").labels == LABELS[2:]
-    assert audit.only("weak").labels == LABELS[:2]
-    assert (
-        replace(audit, labels=()).to_text().splitlines()[1] == "there is no label of that quality"
-    )
+    strong, weak = audit.only("strong").within(1), audit.only("weak").within(1)
+    assert (strong.named, strong.best) == (LABELS[2:], LABELS[2:])
+    assert (weak.named, weak.best) == (LABELS[:2], LABELS[:1])
+    assert (round(strong.share(1), 9), round(weak.share(2), 9)) == (0.1, 0.9)
+    assert "the best 1 strong label to look at hold 10 % of the expected gain" in strong.to_text()
+    assert [row["label"] for row in strong.to_json()["labels"]] == ["labels/strong/d.png"]
+    assert (strong.to_json()["share"], strong.to_json()["total"]) == (0.1, 1)
+    rows = list(csv.DictReader(io.StringIO(strong.to_csv())))
+    assert [row["best"] for row in rows] == ["no", "no", "yes"]
+    nobody = replace(audit, labels=LABELS[:2]).only("strong")
+    assert nobody.to_text().splitlines()[1] == "there is no label of that quality"
 
 
 def test_the_table_can_be_read_again(run: Run) -> None:
@@ -131,7 +137,7 @@ def test_text_names_few_and_tables_only_what_tells(run: Run) -> None:
 @pytest.mark.parametrize("budget", [None, 2])
 def test_what_was_written_comes_back_equal(run: Run, budget: int | None) -> None:
     assert read_audit(run) is None
-    audit = of(run, budget=budget, notes=("one",))
+    audit = of(run, budget=budget, notes=("one",)).only("weak" if budget else "all")
     folder = audit.write()
     assert folder == run.path / "audit"
     assert sorted(path.name for path in folder.iterdir()) == ["audit.csv", "audit.json"]
@@ -156,6 +162,15 @@ def test_an_audit_is_read_again_in_its_order(run: Run) -> None:
     assert read_audit(run) == of(run, order="wrong")
 
 
+def test_a_record_that_names_no_quality_is_of_all(run: Run) -> None:
+    path = of(run).write() / RECORD
+    record = json.loads(path.read_bytes())
+    assert (record.pop("quality"), len(record["labels"])) == ("all", 3)
+    record.pop("sum")
+    path.write_text(json.dumps({**record, "sum": digest(record)}))
+    assert read_audit(run) == of(run)
+
+
 def break_record(path: Path, how: str) -> None:
     record = json.loads(path.read_bytes())
     if how == "cut":
@@ -175,6 +190,7 @@ def break_record(path: Path, how: str) -> None:
             "number": lambda: record["labels"][0].update(score="high"),
             "format": lambda: record.update(format="of another tool"),
             "order": lambda: record.update(order="size"),
+            "quality": lambda: record.update(quality="good"),
             "place": lambda: record["labels"][0].update(displacement=[True]),
         }[how]()
         record.pop("sum")
@@ -195,6 +211,7 @@ def break_record(path: Path, how: str) -> None:
         "number",
         "format",
         "order",
+        "quality",
         "place",
     ],
 )

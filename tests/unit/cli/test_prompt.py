@@ -71,6 +71,20 @@ def test_settings_are_refused_before_torch_is_needed(monkeypatch: pytest.MonkeyP
     assert said.status == 1 and "'batch.size' wants at least 1" in said.err
 
 
+def test_a_seed_is_refused_before_the_demonstration_makes_anything(tmp_path: Path) -> None:
+    said = command("demo", "--out", tmp_path / "demo", "--seed", -1)
+    assert (said.status, said.out) == (1, "")
+    assert said.err == command("train", "data", "--out", "run", "--seed", -1).err
+    assert "'seed' wants at least 0, not -1" in said.err and list(tmp_path.iterdir()) == []
+
+
+def test_every_way_to_align_is_explained() -> None:
+    said = " ".join(command("train", "--help").out.replace("│", " ").split())
+    words, _, rest = said.partition("--align CHOICE")[2].partition("[choices: ")
+    ways = rest.partition("]")[0].split(", ")
+    assert "warp" in ways and all(re.search(rf"\b{way}\b", words) for way in ways)
+
+
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What a training is given, which does not take place."""

@@ -99,6 +99,14 @@ def test_no_more_labels_are_shown_than_the_budget(predictor: Predictor) -> None:
     assert "the best 2 labels to look at hold" in text and "the best 2</" in text
 
 
+def test_labels_of_one_quality_are_shown_alone(predictor: Predictor) -> None:
+    audit = run_audit(predictor).only("strong")
+    text = page_of(predictor, audit)
+    assert text.count('class="tile"') == text.count('class="badge strong"') == len(audit.named) == 1
+    without = replace(audit, labels=tuple(one for one in audit.labels if one.quality == "weak"))
+    assert "there is no label of that quality" in page_of(predictor, without)
+
+
 def test_of_many_labels_the_first_are_shown(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,10 @@ def _interval(rng, size):
 
 def _move(rng, size):
     displacement = [float(rng.choice([0, rng.integers(-3, 4), rng.normal()])) for _ in size]
-    return {"displacement": displacement, "angle": 0.0 if len(size) == 1 else _angle(rng)}
+    if len(size) == 1:
+        return {"displacement": displacement, "angle": 0.0}
+    centre = {"centre": _point(rng, size)} if rng.random() < 0.5 else {}
+    return {"displacement": displacement, "angle": _angle(rng), **centre}
 
 
 _MADE = {

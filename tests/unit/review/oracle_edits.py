@@ -90,6 +90,8 @@ def _moved(label, op, place, outside):
         axis = op["slice"]["axis"] if "slice" in op else None
         first, second = (a for a in range(label.ndim) if a != axis)
         centre = centre_of_mass(label)
+        if op.get("centre") is not None:
+            centre[first], centre[second] = op["centre"]
         down, right = back[first] - centre[first], back[second] - centre[second]
         back[first] = centre[first] + math.cos(angle) * down + math.sin(angle) * right
         back[second] = centre[second] - math.sin(angle) * down + math.cos(angle) * right

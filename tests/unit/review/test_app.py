@@ -20,6 +20,7 @@ from PIL import Image
 
 from labelmend.errors import ChangedDataError, StorageError
 from labelmend.review.app import make_app
+from labelmend.review.cases import Cases
 from labelmend.web.guard import BODY_LIMIT
 
 from ...made_data import KINDS
@@ -488,14 +489,48 @@ def test_after_a_restart_everything_is_as_it_was(page: Page) -> None:
     assert page.do(0, "d", {"kind": "redo"}, 2).json()["case"]["edited"]
 
 
+def test_a_number_of_another_order_is_refused_and_nothing_is_done(tmp_path: Path) -> None:
+    page = Page(tmp_path)
+    before = page.get("cases").json()
+    page.cases = Cases(page.cases.predictor, page.cases.order[::-1])
+    page.open()
+    after = page.get("cases").json()
+    assert before["cases"][0]["label"] == after["cases"][-1]["label"]
+    old, new = before["order"], after["order"]
+    assert old != new
+    for path in ("", "/image", "/label", "/thumbnail"):
+        url = f"/api/cases/0{path}"
+        refused = page.client.get(url, headers={"X-Order": old})
+        assert (refused.status_code, refused.headers["X-Order"]) == (409, new)
+        assert "in another order now" in refused.json()["detail"]
+        assert page.client.get(url, headers={"X-Order": new}).status_code == 200
+    refused = page.do(0, "a", ACCEPT, **{"X-Order": old})
+    assert (refused.status_code, refused.headers["X-Order"]) == (409, new)
+    assert page.get("events").json()["event"] == 0
+    assert page.do(0, "a", ACCEPT, **{"X-Order": new}).status_code == 200
+
+
+def test_the_same_labels_in_another_run_are_another_order(tmp_path: Path) -> None:
+    pages = [Page(tmp_path / name) for name in ("one", "two")]
+    orders = [page.get("cases").json()["order"] for page in pages]
+    assert orders[0] != orders[1]
+    pages[0].open()
+    assert pages[0].get("cases").json()["order"] == orders[0]
+
+
 def test_the_page_asks_what_others_did(page: Page) -> None:
-    assert page.get("events").json() == {"event": 0, "cases": []}
+    def said(**query: int) -> tuple[int, list[int]]:
+        found = page.get("events", **query).json()
+        assert found.pop("order") == page.get("cases").json()["order"]
+        return tuple(found.values())
+
+    assert said() == (0, [])
     page.do(3, "a", ACCEPT)
     page.do(1, "b", ACCEPT)
     page.do(3, "c", DRAWN, 1)
-    assert page.get("events", after=0).json() == {"event": 3, "cases": [1, 3]}
-    assert page.get("events", after=2).json() == {"event": 3, "cases": [3]}
-    assert page.get("events", after=3).json() == {"event": 3, "cases": []}
+    assert said(after=0) == (3, [1, 3])
+    assert said(after=2) == (3, [3])
+    assert said(after=3) == (3, [])
     assert page.get("events", after=2**62).json()["cases"] == []
     for after in (-1, 2**63, 10**30, "x"):
         page.get("events", 422, after=after)

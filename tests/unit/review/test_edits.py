@@ -290,6 +290,21 @@ def test_a_volume_turns_about_an_axis_like_each_of_its_slices():
             np.testing.assert_array_equal(place, move(one, (1.0, 0.4), 0.8, outside=-1))
 
 
+def test_a_volume_turns_about_the_centre_that_is_named():
+    """The square of one slice stays where it is, that of the other goes around it."""
+    volume = np.zeros((2, 20, 20), np.int16)
+    volume[0, 4:7, 3:6] = volume[1, 4:7, 13:16] = 1
+    op = MOVE | {"displacement": [0, 0, 0], "angle": -math.pi / 2, "slice": SLICE | {"index": 0}}
+    about = parse(op | {"centre": [5, 4]}, volume.shape)
+    turned = apply(volume, about, ignore=False)
+    np.testing.assert_array_equal(turned[0], volume[0])
+    assert turned[1, 14:17, 3:6].all() and turned[1].sum() == 9
+    turned = apply(volume, parse(op | {"centre": [5, 14]}, volume.shape), ignore=False)
+    np.testing.assert_array_equal(turned[1], volume[1])
+    assert turned[0].sum() == 0  # gone over the upper border
+    assert not np.array_equal(apply(volume, parse(op, volume.shape), ignore=False)[1], volume[1])
+
+
 # ---------------------------------------------------------------------- where it changed
 
 

@@ -201,6 +201,17 @@ def test_a_verdict_taken_back_is_taken_back_here_too(review: Review) -> None:
     assert read_repairs(review.root) == {}
 
 
+def test_a_mark_without_a_verdict_is_said(review: Review) -> None:
+    one, two = first_weak(review.run, 0), first_weak(review.run, 1)
+    review.do(one, kind="quality", value="strong")
+    review.do(two, kind="quality", value="weak")  # as it was
+    result = export_repairs(review.run, review.desk)
+    assert (result.accepted, result.strong, result.open_marks) == (0, 0, 1)
+    assert "; 1 marked as strong or weak but not accepted: stays as before" in result.said()
+    assert result.to_json()["open_marks"] == 1
+    assert read_repairs(review.root) == {}
+
+
 def test_two_reviews_of_different_labels_both_count(review: Review, tmp_path: Path) -> None:
     other = Review(review.run, tmp_path / "other")
     one, two = first_weak(review.run, 0), first_weak(review.run, 1)
@@ -259,6 +270,46 @@ def test_a_repaired_label_accepted_as_it_is_stays(review: Review, tmp_path: Path
     assert read_repairs(review.root)[label].repaired == first
 
 
+@pytest.mark.parametrize("redrawn", [False, True])
+def test_a_verdict_of_a_second_review_taken_back_leaves_the_first_repair(
+    review: Review, tmp_path: Path, redrawn: bool
+) -> None:
+    label = first_weak(review.run)
+    review.edit(label)
+    review.do(label, kind="quality", value="strong")
+    review.accept(label)
+    export_repairs(review.run, review.desk)
+    table = (review.root / TABLE).read_bytes()
+    first = read_repairs(review.root)[label].repaired
+    again = Review(fit(review.root, tmp_path / "second", **SETTINGS), tmp_path / "again")  # type: ignore[arg-type]
+    if redrawn:
+        again.do(first, kind="move", displacement=[0, 1], angle=0)
+    again.accept(first)
+    for _ in range(2):
+        result = export_repairs(again.run, again.desk)
+        assert (result.written, result.strong, result.replaced) == (int(redrawn), 0, 0)
+        assert list(read_repairs(review.root)) == [label]
+        assert (review.root / TABLE).read_bytes() != table
+    for _ in range(2):
+        again.do(first, kind="verdict", value="open")
+        export_repairs(again.run, again.desk)
+        assert (review.root / TABLE).read_bytes() == table
+    assert not inspect(review.root).problems
+
+
+def test_what_another_review_said_comes_back_when_its_replacement_is_taken_back(
+    review: Review, tmp_path: Path
+) -> None:
+    other, label = Review(review.run, tmp_path / "other"), first_weak(review.run)
+    review.accept(label)
+    export_repairs(review.run, review.desk)
+    table = (review.root / TABLE).read_bytes()
+    for value in ("rejected", "open"):
+        other.do(label, kind="verdict", value=value)
+        export_repairs(other.run, other.desk)
+    assert (review.root / TABLE).read_bytes() == table
+
+
 def test_a_label_that_changed_on_disk_is_refused(review: Review) -> None:
     label = first_weak(review.run)
     review.accept(label)
@@ -279,21 +330,29 @@ def test_a_review_of_another_run_is_refused(review: Review) -> None:
         read_bases(review.run)("labels/weak/none.png")
 
 
-def test_numbers_of_objects_are_kept(tmp_path: Path) -> None:
-    """Where every value above 0 is one thing, what was not drawn on keeps its number."""
-    root = made_data.folders(tmp_path / "data", "ann")
-    (root / "data.toml").write_text("instances = true\n[classes]\nrest = 0\ncell = 1\n")
+def _numbered(folder: Path, top: int, more: str = "") -> Review:
+    """A review of labels with the objects 7 and ``top``."""
+    root = made_data.folders(folder / "data", "ann")
+    toml = f"{more}instances = true\n[classes]\nrest = 0\ncell = 1\n"
+    (root / "data.toml").write_text(toml)
     for n in range(8):
         image, place = made_data.thing(n, (20, 24))
-        label = place.astype(np.uint16) * 7
-        label[0, :3] = 900
+        label = place.astype(np.uint16 if top > 255 else np.uint8) * 7
+        label[0, :3] = top
+        if more:
+            label[1, :] = 255
         Image.fromarray(np.clip(80 + 90 * image, 0, 255).astype(np.uint8)).save(
             root / f"images/c{n}.png"
         )
-        folder = "strong" if n < 6 else "weak/ann"
-        Image.fromarray(label).save(root / f"labels/{folder}/c{n}.png")
-    review = Review(fit(root, tmp_path / "run", **SETTINGS), tmp_path)  # type: ignore[arg-type]
-    label = first_weak(review.run)
+        kind = "strong" if n < 6 else "weak/ann"
+        Image.fromarray(label).save(root / f"labels/{kind}/c{n}.png")
+    return Review(fit(root, folder / "run", **SETTINGS), folder)  # type: ignore[arg-type]
+
+
+def test_numbers_of_objects_are_kept(tmp_path: Path) -> None:
+    """Where every value above 0 is one thing, what was not drawn on keeps its number."""
+    review = _numbered(tmp_path, 900)
+    root, label = review.root, first_weak(review.run)
     review.do(label, kind="brush", **{"class": 1}, radius=1, points=[[18, 2]])
     review.accept(label)
     export_repairs(review.run, review.desk)
@@ -302,3 +361,19 @@ def test_numbers_of_objects_are_kept(tmp_path: Path) -> None:
     assert set(np.unique(written)) == {0, 7, 900, 901}
     assert np.array_equal(written[before > 0], before[before > 0])
     assert (written == 901).sum() == 5
+
+
+@pytest.mark.parametrize(("top", "new"), [(90, 91), (254, 256)])
+def test_what_is_drawn_over_unknown_positions_is_a_new_object(
+    tmp_path: Path, top: int, new: int
+) -> None:
+    review = _numbered(tmp_path, top, "ignore = 255\n")
+    root, label = review.root, first_weak(review.run)
+    review.do(label, kind="brush", **{"class": 1}, radius=1, points=[[1, 20]])
+    review.accept(label)
+    export_repairs(review.run, review.desk)
+    written = np.asarray(Image.open(root / read_repairs(root)[label].repaired))
+    before = np.asarray(Image.open(root / label))
+    assert set(np.unique(written)) == {0, 7, top, new, 255}
+    assert (written == new).sum() == 5
+    assert np.array_equal(written[written != new], before[written != new])

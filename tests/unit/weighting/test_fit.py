@@ -257,6 +257,7 @@ def test_what_says_nothing_is_told_apart() -> None:
     assert says_something(label[:, 0].long(), valid).all()
     assert not says_something(label[:, 0].long(), torch.zeros_like(valid)).any()
 
+
 def test_background_alone_never_makes_a_fit() -> None:
     apart = torch.roll(box(3), 10, 1)
     assert disagreement(sure(apart), box(3), ALL).item() > 0.97

@@ -53,6 +53,7 @@ export class CasePage {
       if (this.closed) return;
       this.work.entry = entry;
       this.size = entry.size;
+      this.toolbar.setRadius(kit.radius); // no larger than this picture: the server takes no larger one
       this.display = entry.display;
       this.panel.setContrast(this.display, this.display);
       this.panel.setChannels(entry.channels);
@@ -90,8 +91,7 @@ export class CasePage {
 
   close() {
     this.screen.settle();
-    // A comment that is being written is sent, as it is when the text is left.
-    if (document.activeElement === this.panel.comment) this.panel.comment.blur();
+    this.panel.keep();
     this.closed = true;
     clearTimeout(this.timer);
     document.removeEventListener("keyup", this.onKeyUp);
@@ -181,9 +181,13 @@ export class CasePage {
     return true;
   }
 
+  /** Strong, or weak again; whoever trusts a label that is open has accepted it. */
   mark() {
-    const strong = this.work.decided().quality === "strong";
-    this.work.do({ kind: "quality", value: strong ? "weak" : "strong" });
+    this.screen.settle();
+    const { verdict, quality } = this.work.decided();
+    const trusts = quality !== "strong";
+    if (trusts && verdict === "open") this.work.do({ kind: "verdict", value: "accepted" });
+    this.work.do({ kind: "quality", value: trusts ? "strong" : "weak" });
     return true;
   }
 

@@ -257,9 +257,10 @@ export class Mover {
 
   commit() {
     const displacement = this.by.map(Math.round);
-    const angle = this.angle;
+    const { angle, centre } = this;
     this.by = this.grip = null;
-    if (displacement.some((d) => d !== 0) || angle) this.desk.moveBy(displacement, angle);
+    // The centre goes with the angle: that of a whole volume is not what its slice was turned about.
+    if (displacement.some((d) => d !== 0) || angle) this.desk.moveBy(displacement, angle ? { angle, centre } : {});
   }
 
   key(name, stage, step) {

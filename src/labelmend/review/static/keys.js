@@ -14,7 +14,7 @@ export const GROUPS = [
   ["Decide", [
     [["A"], "accept", "accept the label (again: open)"],
     [["R"], "reject", "reject the label (again: open)"],
-    [["S"], "strong", "mark as strong, or weak again"],
+    [["S"], "strong", "mark as strong, which accepts it too (again: weak)"],
     [["C"], "comment", "write a comment"],
     [["Ctrl+Z"], "undo", "undo"],
     [["Ctrl+Y", "Ctrl+Shift+Z"], "redo", "redo"],

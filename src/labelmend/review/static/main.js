@@ -22,10 +22,7 @@ class App {
   }
 
   async open() {
-    const { cases, event } = await this.server.json("/api/cases");
-    this.entries = cases;
-    this.event = event;
-    this.numbers = new Map(cases.map((entry) => [entry.label, entry.number]));
+    await this.list();
     this.header();
     await this.outbox.open();
     this.notices = new Notices(this, find("notices"), this.status);
@@ -34,9 +31,24 @@ class App {
     window.addEventListener("hashchange", () => this.route());
     window.addEventListener("online", () => this.outbox.retry());
     document.addEventListener("keydown", (event) => this.key(event));
-    document.addEventListener("visibilitychange", () => document.hidden || this.poll());
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.page?.panel.keep() : this.poll()));
+    window.addEventListener("pagehide", () => this.leave());
+    this.server.onReordered = () => this.poll();
     setInterval(() => document.hidden || this.poll(), POLL);
     this.route();
+  }
+
+  /** The page goes: what is being written is kept, and sent without waiting for this browser's disk. */
+  leave() {
+    this.page?.panel.keep();
+    this.outbox.retry();
+  }
+
+  async list() {
+    const { cases, event, order } = await this.server.json("/api/cases");
+    Object.assign(this, { entries: cases, event });
+    this.server.order = order;
+    this.numbers = new Map(cases.map((entry) => [entry.label, entry.number]));
   }
 
   findNumber(label) {
@@ -150,9 +162,12 @@ class App {
     this.polling = true;
     let trouble = null;
     try {
-      const { event, cases } = await this.server.json(`/api/events?after=${this.event}`);
-      await this.learn(cases);
-      this.event = event;
+      const { event, cases, order } = await this.server.json(`/api/events?after=${this.event}`);
+      if (order !== this.server.order) await this.reorder();
+      else {
+        await this.learn(cases);
+        this.event = event;
+      }
       if (this.trouble) this.outbox.retry();
       await this.outbox.adopt();
     } catch (error) {
@@ -174,10 +189,26 @@ class App {
     for (const number of numbers) this.know(await this.server.json(`/api/cases/${number}`));
   }
 
+  /** The audit was made anew: numbers mean other labels; what is open stays, by its label. */
+  async reorder() {
+    const { run } = await this.server.json("/api/session");
+    if (run !== this.session.run) {
+      throw new Refusal(409, { detail: `this address serves another run now, ${run}; load the page again to see it. What is not saved waits in this browser for ${this.session.run}` });
+    }
+    await this.list();
+    if (this.page) {
+      const number = this.findNumber(this.page.work.entry.label);
+      history.replaceState(null, "", number === null ? "#" : `#case=${number}`);
+    }
+    this.route();
+    this.outbox.retry();
+    this.say("The labels are in another order now; the list was loaded again.");
+  }
+
   /** Takes in what the server says of a case, unless something newer is known. */
   know(entry) {
     const old = this.entries[entry.number];
-    if (!old || entry.version < old.version) return;
+    if (old?.label !== entry.label || entry.version < old.version) return;
     this.entries[entry.number] = { ...old, ...entry };
     this.drawProgress();
     this.gallery?.renew(entry.number);
@@ -220,7 +251,7 @@ class App {
     write.addEventListener("click", () => this.export(write, result));
     openDialog(make("dialog", { class: "sheet", id: "export-sheet" },
       make("h2", { text: "Write the repaired labels" }),
-      make("p", { text: "Accepted labels are written beside the originals, with what was changed; rejected ones are left out. The originals stay as they are." }),
+      make("p", { text: "Accepted labels that were changed are written beside the originals; rejected ones are left out. The originals stay as they are." }),
       unsaved ? make("p", { class: "warning", text: `${count(unsaved, "label")} with changes that are not saved yet: what is not saved is not written.` }) : null,
       result,
       make("form", { method: "dialog", class: "buttons" }, make("button", { class: "button", text: "Close" }), write)));
@@ -231,8 +262,9 @@ class App {
     result.replaceChildren(make("p", { text: "Writing…" }));
     try {
       const told = await this.server.export();
-      const rows = [["accepted, written", told.written], ["rejected, left out", told.rejected],
-        ["marked as strong", told.strong], ["edited but still open, as they were", told.open_edits]];
+      const rows = [["accepted", told.accepted], ["written anew, of these", told.written],
+        ["strong from now on", told.strong], ["rejected, left out", told.rejected],
+        ["changed but not accepted: as before", told.open_edits], ["marked but not accepted: as before", told.open_marks]];
       result.replaceChildren(
         make("dl", { class: "figures" }, ...rows.flatMap(([words, value]) => [make("dt", { text: words }), make("dd", { text: String(value) })])),
         make("p", {}, "Listed in ", make("code", { text: told.table })));

@@ -21,7 +21,7 @@ export class Notices {
     const others = troubles.filter(([, trouble]) => trouble.kind !== "silence");
     const open = this.app.page?.work?.entry.label;
     const away = this.app.trouble && !troubles.length ? this.app.trouble.message : null;
-    const about = JSON.stringify([open, others.map(([label, t]) => [label, t.kind, t.sentence]), silent.map(([, t]) => t.sentence), away]);
+    const about = JSON.stringify([open, others.map(([label, t]) => [label, t.kind, t.sentence, this.app.outbox.strays(label).length]), silent.map(([, t]) => t.sentence), away]);
     if (about === this.shown) return;
     this.shown = about;
     const found = others.map(([label, trouble]) => this.choice(label, trouble, label === open));
@@ -37,7 +37,8 @@ export class Notices {
     const troubled = labels.some((label) => outbox.trouble(label));
     const { elsewhere } = outbox;
     const other = strokes === 0 && elsewhere > 0;
-    const state = other ? "unsaved" : strokes === 0 ? "saved" : troubled ? "unsaved" : "saving";
+    const idle = strokes === 0 && !this.app.page?.panel.typed;
+    const state = other ? "unsaved" : idle ? "saved" : troubled ? "unsaved" : "saving";
     const unsaved = other ? `${count(elsewhere, "change")} of another tab` : count(strokes, "change");
     const words = { saved: "Saved", saving: "Saving…", unsaved: `Not saved: ${unsaved}` };
     if (this.status.dataset.state === state && this.status.textContent === words[state]) return;
@@ -84,7 +85,9 @@ export class Notices {
     const number = this.app.findNumber(label);
     const visit = isOpen || number === null ? null : button("Open it", () => this.app.visit(number));
     if (trouble.kind === "conflict") {
-      const words = "You see their version with your changes on top. Yours are not saved yet.";
+      const left = outbox.strays(label).length
+        ? " Put on top, your undo or redo of older changes is left out: it would take back theirs." : "";
+      const words = `You see their version with your changes on top. Yours are not saved yet.${left}`;
       const choices = isOpen
         ? [button("Put mine on top", () => this.app.page.putOnTop(), "main"),
           button("Discard mine", () => this.app.page.discard(true))]

@@ -10,6 +10,8 @@
 
 import { Refusal, newId } from "./server.js";
 
+/** Ops that change the label itself, and can be undone. */
+export const EDITS = new Set(["brush", "polygon", "ellipse", "box", "interval", "move", "take"]);
 const PAUSES = [500, 1000, 2000, 4000, 8000, 15000];
 
 /** "change" when anything changed, "saved" with `{label, stroke, answer}` for every answer. */
@@ -167,19 +169,37 @@ export class Outbox extends EventTarget {
     this.tell();
   }
 
-  /** After a conflict: the person saw the other version and wants these strokes on top of it. */
+  /** Undos and redos of a label that are about something older than what waits here. */
+  strays(label) {
+    const subjects = findSubjects(this.pending(label));
+    return [...subjects].filter(([, subject]) => !EDITS.has(subject.op.kind)).map(([stroke]) => stroke);
+  }
+
+  /**
+   * After a conflict: the person saw the other version and wants these strokes on top of it. Undos
+   * of something older are dropped: there they would take back what the other person did.
+   */
   async putOnTop(label, version) {
     const queue = this.queue(label);
+    const gone = this.strays(label);
+    queue.strokes = queue.strokes.filter((stroke) => !gone.includes(stroke));
     for (const stroke of queue.strokes) stroke.base = version;
-    await this.vault.change(queue.strokes).catch(() => {});
+    await this.vault.change(queue.strokes, gone.map((stroke) => stroke.id)).catch(() => {});
     queue.trouble = null;
+    this.tell();
     this.pump(label);
   }
 
-  /** Forgets strokes that the server does not have: the first of a label, or all of them. */
+  /**
+   * Forgets strokes that the server does not have: all of a label, or the first with every undo and
+   * redo of it, which would take back something else.
+   */
   async discard(label, all) {
     const queue = this.queue(label);
-    const gone = queue.strokes.splice(0, all ? queue.strokes.length : 1);
+    const subjects = findSubjects(queue.strokes);
+    const [first] = queue.strokes;
+    const gone = queue.strokes.filter((stroke) => all || stroke === first || subjects.get(stroke) === first);
+    queue.strokes = queue.strokes.filter((stroke) => !gone.includes(stroke));
     queue.trouble = null;
     queue.tries = 0;
     await this.vault.change([], gone.map((stroke) => stroke.id)).catch(() => {});
@@ -190,6 +210,25 @@ export class Outbox extends EventTarget {
   tell() {
     this.dispatchEvent(new Event("change"));
   }
+}
+
+/** What every edit, undo and redo of a queue is about: an edit in it, or itself for want of one. */
+function findSubjects(strokes) {
+  const [subjects, done, undone] = [new Map(), [], []];
+  for (const stroke of strokes) {
+    const { kind } = stroke.op;
+    let subject = stroke;
+    if (EDITS.has(kind)) {
+      done.push(stroke);
+      undone.length = 0;
+    } else if (kind === "undo" || kind === "redo") {
+      const [from, to] = kind === "undo" ? [done, undone] : [undone, done];
+      subject = from.pop() ?? stroke;
+      to.push(subject);
+    } else continue;
+    subjects.set(stroke, subject);
+  }
+  return subjects;
 }
 
 function lockName(origin) {

@@ -11,20 +11,40 @@ const KINDS = {
   take: "took", undo: "undo", redo: "redo", verdict: "", quality: "marked", comment: "comment",
 };
 
+/** Milliseconds that a hand must rest before what it wrote is sent. */
+const REST = 1000;
+
 export class Panel {
   constructor(page) {
-    this.page = page;
+    Object.assign(this, { page, typed: false });
     this.head = make("div", { class: "head" });
     this.verdict = this.verdicts();
     this.comment = make("textarea", {
       rows: 2, maxlength: 4000, placeholder: "Comment (C)", "aria-label": "Comment",
-      onchange: () => page.writeComment(this.comment.value.trim()),
+      oninput: () => this.hear(),
+      onchange: () => this.keep(),
       onkeydown: (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && this.comment.blur(),
     });
     this.figures = make("dl", { class: "figures" });
     this.history = make("details", { class: "history" }, make("summary", {}), make("ol", {}));
     this.element = make("aside", { class: "panel", "aria-label": "About this case" },
       this.head, this.verdict, this.comment, this.takes(), this.layers(), this.contrast(), section("Figures", this.figures), this.history);
+  }
+
+  /** A comment is sent when the hand rests, or the page is left; until then it is not said to be saved. */
+  hear() {
+    clearTimeout(this.rest);
+    this.rest = setTimeout(() => this.keep(), REST);
+    this.typed = true;
+    this.page.app.notices.drawStatus();
+  }
+
+  keep() {
+    clearTimeout(this.rest);
+    if (!this.typed) return;
+    this.typed = false;
+    this.page.writeComment(this.comment.value.trim());
+    this.page.app.notices.drawStatus();
   }
 
   verdicts() {

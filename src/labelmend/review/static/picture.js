@@ -35,17 +35,17 @@ export class PictureScreen {
       get radius() { return page.kit.radius; },
       paint: (index) => page.colour(index),
       draw: (op) => page.edit(this.slice ? { ...op, slice: this.slice } : op),
-      moveBy: (by, angle) => page.edit(this.moveOp(by, angle)),
+      moveBy: (by, turn) => page.edit(this.moveOp(by, turn)),
     };
     return { brush: new Brush(desk, false), erase: new Brush(desk, true), polygon: new Polygon(desk),
       ellipse: new Figure(desk, "ellipse"), box: new Figure(desk, "box"), move: new Mover(desk) };
   }
 
-  moveOp(by, angle) {
-    if (!this.slice) return { kind: "move", displacement: by, angle };
+  moveOp(by, turn) {
+    if (!this.slice) return { kind: "move", displacement: by, ...turn };
     const displacement = [...by];
     displacement.splice(this.slice.axis, 0, 0);
-    return { kind: "move", displacement, angle, slice: this.slice };
+    return { kind: "move", displacement, ...turn, slice: this.slice };
   }
 
   /** Opens the image of a case; a volume in the middle of its coarsest axis. */
@@ -102,7 +102,9 @@ export class PictureScreen {
 
   /** Puts down what is still in the hands before the case, or the slice, is left. */
   settle() {
-    if (this.stage.tool?.isBusy?.() && !(this.stage.tool instanceof Polygon)) this.stage.tool.commit();
+    const { tool } = this.stage;
+    const begun = tool instanceof Polygon && tool.corners.length < 3; // no shape yet
+    if (tool?.isBusy?.() && !begun) tool.commit();
   }
 
   zoom(factor) {

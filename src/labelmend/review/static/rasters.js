@@ -156,7 +156,7 @@ function applyMove(label, op, about) {
   const axis = about.slice?.axis ?? null;
   const inPlane = op.displacement.filter((_, k) => k !== axis);
   const turns = axis === null || op.slice?.axis === axis;
-  const centre = findCentre(label);
+  const centre = op.centre ?? findCentre(label);
   moveLabel(label, { displacement: inPlane, angle: turns ? op.angle ?? 0 : 0, centre }, outside);
 }
 

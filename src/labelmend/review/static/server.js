@@ -1,6 +1,8 @@
 /** Everything the page asks of its server, with the token on every question. */
 
 const TOKEN = "labelmend/token";
+/** Characters of what is still sent when the page is closed at that moment; browsers set a limit. */
+const SMALL = 8192;
 
 /** The server answered, and the answer was no: its status, its sentence, its whole answer. */
 export class Refusal extends Error {
@@ -18,6 +20,9 @@ export class Silence extends Error {
     this.answered = answered;
   }
 }
+
+/** The server counts the cases in another order than the page: nothing was done. */
+class Reordered extends Silence {}
 
 /** The token: out of the address, which forgets it at once, or as this tab remembers it. */
 export function readToken() {
@@ -55,6 +60,7 @@ async function readRefusal(response) {
   if (response.status >= 500 || [408, 429].includes(response.status)) {
     throw new Silence(answer?.detail ?? `the server broke (status ${response.status})`, true);
   }
+  if (response.headers.has("X-Order")) throw new Reordered(answer?.detail ?? "the labels are in another order now", true);
   const detail = typeof answer?.detail === "string" ? answer : { ...answer, detail: undefined };
   throw new Refusal(response.status, detail);
 }
@@ -64,19 +70,26 @@ export class Server {
   constructor(token) {
     this.token = token;
     this.person = "";
+    /** The order in which the page counts cases, and what to do where the server's is another. */
+    this.order = null;
+    this.onReordered = () => {};
   }
 
-  async ask(path, { method = "GET", headers = {}, body, wait = 60000 } = {}) {
+  async ask(path, { method = "GET", headers = {}, body, keepalive = false, wait = 60000 } = {}) {
     const about = { Authorization: `Bearer ${this.token}`, ...headers };
+    if (this.order) about["X-Order"] = this.order;
     const signal = AbortSignal.timeout(wait);
     let response;
     try {
-      response = await fetch(path, { method, headers: about, body, signal, cache: "no-store" });
+      response = await fetch(path, { method, headers: about, body, keepalive, signal, cache: "no-store" });
     } catch (error) {
       throw new Silence(error.name === "TimeoutError" ? "no answer in time" : "no answer");
     }
-    if (!response.ok) await readRefusal(response);
-    return response;
+    if (response.ok) return response;
+    return readRefusal(response).catch((error) => {
+      if (error instanceof Reordered) this.onReordered();
+      throw error;
+    });
   }
 
   /** What `read` makes of the answer; an answer that breaks off is no answer. */
@@ -111,7 +124,9 @@ export class Server {
   send(number, id, op, base) {
     const headers = { "Content-Type": "application/json", "If-Match": `"${base}"` };
     if (this.person) headers["X-Person"] = encodeURIComponent(this.person);
-    const options = { method: "POST", headers, body: JSON.stringify({ id, op }), wait: 20000 };
+    const body = JSON.stringify({ id, op });
+    const keepalive = body.length < SMALL;
+    const options = { method: "POST", headers, body, keepalive, wait: 20000 };
     return this.json(`/api/cases/${number}/events`, options);
   }
 

@@ -39,6 +39,7 @@ export class Vault {
       const store = work.objectStore(STROKES);
       for (const stroke of put) store.put(stroke);
       for (const id of remove) store.delete(id);
+      work.commit(); // now: a page that is being left does not come back to do it
       work.oncomplete = resolve;
       work.onabort = () => reject(work.error);
     });

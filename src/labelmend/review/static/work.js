@@ -1,9 +1,8 @@
 /** One case as this page knows it: the server's last answer, and on top what it has not confirmed. */
 
+import { EDITS } from "./outbox.js";
 import { applyOp, inForce } from "./rasters.js";
 import { Refusal, withQuery } from "./server.js";
-
-const EDITS = new Set(["brush", "polygon", "ellipse", "box", "interval", "move", "take"]);
 
 /** "label" when the label to be shown changed, "entry" when what is said about it did. */
 export class Work extends EventTarget {
@@ -106,6 +105,7 @@ export class Work extends EventTarget {
 
   /** Sends an op; it is in view at once, and said to be saved when it is. */
   do(op) {
+    if (EDITS.has(op.kind)) this.wanted.length = 0; // an undo takes back what was there when it was asked for
     return this.outbox.add(this.entry.label, op, this.version);
   }
 
@@ -143,7 +143,7 @@ export class Work extends EventTarget {
 
   saved({ label, stroke, answer }) {
     if (label !== this.entry.label) return;
-    this.entry = { ...this.entry, ...answer.case };
+    this.entry = { ...this.entry, ...answer.case, number: this.number };
     this.acked.push({ op: stroke.op, version: answer.version });
     this.emit("entry");
     if (this.pending.length) return;
@@ -165,6 +165,7 @@ export class Work extends EventTarget {
 
   changed() {
     const count = this.pending.length;
+    if (count === 0) this.wanted.length = 0;
     if (count !== this.count) this.emit("label");
     this.count = count;
     this.emit("entry");

@@ -119,32 +119,50 @@ class Page {
 
   showAnswer(item, shown) {
     const { answer } = item;
-    const parts = [this.title(item)];
-    if (answer.look) {
-      const Kind = answer.size.length === 1 ? Wave : Picture;
-      this.view = new Kind(this.server, this.model, answer);
-    }
+    const picture = answer.look ? this.look(item) : null;
+    const parts = [this.title(item, picture)];
     const tables = make("div", { class: "tables" });
     if (answer.conclusions) {
       const choose = (row) => this.view?.seek(row);
       tables.append(classTable(answer.conclusions, this.colours), objectTable(answer.conclusions, this.colours, choose));
     }
-    const picture = this.view?.element ?? make("p", { class: "card", text: "It is too large to be shown here." });
+    const view = this.view?.element ?? make("p", { class: "card", text: "It is too large to be shown here." });
     const beside = answer.size.length > 1 && answer.conclusions;
-    parts.push(beside ? make("div", { class: "both" }, picture, tables) : make("div", { class: "tables" }, picture, tables));
+    parts.push(beside ? make("div", { class: "both" }, view, tables) : make("div", { class: "tables" }, view, tables));
     shown.replaceChildren(...parts);
     this.view?.open();
   }
 
-  title(item) {
+  /** Makes the view of an answer; the button that saves it, once there is something to be seen. */
+  look(item) {
+    const Kind = item.answer.size.length === 1 ? Wave : Picture;
+    const view = new Kind(this.server, this.model, item.answer);
+    const picture = button("Picture", async () => save(await view.toPng(), `${stemOf(item)}-overlay.png`));
+    picture.disabled = true;
+    view.onShown = () => { picture.disabled = false; };
+    view.onGone = () => this.view === view && this.renew(item);
+    this.view = Object.assign(view, item.place);
+    return picture;
+  }
+
+  /** The server keeps what it showed for minutes only: the file is sent again. */
+  renew(item) {
+    item.place = { axis: this.view.axis, index: this.view.index };
+    item.answer = null;
+    this.tell(item, "waiting", "waits");
+    this.show(item);
+    this.work();
+  }
+
+  title(item, picture) {
     const { answer } = item;
     const size = answer.size.join(" × ");
     const unit = answer.size.length === 1 ? "s" : "mm";
     const spacing = answer.spacing ? `, ${answer.spacing.map((step) => Number(step.toPrecision(4))).join(" × ")} ${unit}` : "";
-    const stem = item.file.name.replace(/\.[^.]*$/, "");
     const buttons = [button("Label", () => saveLabel(answer.label))];
-    if (answer.look) buttons.push(button("Picture", async () => save(await this.view.toPng(), `${stem}-overlay.png`)));
+    if (picture) buttons.push(picture);
     if (answer.conclusions) {
+      const stem = stemOf(item);
       const csv = () => save(new Blob([toCsv(answer.conclusions)], { type: "text/csv" }), `${stem}-objects.csv`);
       const json = () => save(new Blob([JSON.stringify(answer.conclusions, null, 2)], { type: "application/json" }), `${stem}-conclusions.json`);
       buttons.push(button("Objects (CSV)", csv), button("Conclusions (JSON)", json));
@@ -153,6 +171,10 @@ class Page {
     const all = make("div", { class: "buttons end", role: "group", "aria-label": "Save" }, "Save", ...buttons);
     return make("div", { class: "bar" }, make("h2", { text: item.file.name }), facts, all);
   }
+}
+
+function stemOf(item) {
+  return item.file.name.replace(/\.[^.]*$/, "");
 }
 
 function saveLabel(label) {

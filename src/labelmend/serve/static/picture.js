@@ -22,6 +22,8 @@ export class Picture {
     this.server = server;
     this.model = model;
     this.answer = answer;
+    /** Called when something is seen, and when the server has nothing to show any more. */
+    this.onShown = this.onGone = () => {};
     this.colours = model.classes.map((one) => bytes(one.colour));
     this.volume = answer.size.length === 3;
     this.axis = 0;
@@ -107,6 +109,7 @@ export class Picture {
     this.paint();
     this.fit();
     this.stage.dataset.shown = `${axis} ${index}`;
+    this.onShown();
   }
 
   paint() {
@@ -187,6 +190,7 @@ export class Picture {
 
   fail(error) {
     this.readout.textContent = error.message;
+    if (error.status === 404) this.onGone();
   }
 
   close() {

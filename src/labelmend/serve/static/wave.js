@@ -9,6 +9,8 @@ export class Wave {
     this.server = server;
     this.model = model;
     this.answer = answer;
+    /** Called when something is seen, and when the server has nothing to show any more. */
+    this.onShown = this.onGone = () => {};
     this.rows = answer.conclusions?.objects ?? [];
     this.colours = Object.fromEntries(model.classes.map((one) => [one.name, one.colour]));
     this.opacity = 0.55;
@@ -35,8 +37,10 @@ export class Wave {
       if (this.model.task !== "segmentation") this.label = await this.server.wave(this.answer.look, "label", columns);
       this.draw();
       this.stage.dataset.shown = "wave";
+      this.onShown();
     } catch (error) {
       this.readout.textContent = error.message;
+      if (error.status === 404) this.onGone();
     }
   }
 
