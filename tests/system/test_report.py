@@ -63,6 +63,12 @@ def line(rng: np.random.Generator) -> Pair:
     return (label % 255 + rng.normal(0, 0.2, 256)).astype(np.float32), label
 
 
+def gapped(rng: np.random.Generator) -> Pair:
+    image, label = line(rng)
+    label[::8] = 255  # some in every patch
+    return image, label
+
+
 def tone(rng: np.random.Generator) -> Pair:
     label = np.zeros(2048, np.uint8)
     label[500:900] = 1
@@ -107,6 +113,7 @@ KINDS = {
     "2-D, one class": Kind(binary),
     "3-D": Kind(deep, image=".nii.gz", label=".nii.gz"),
     "1-D": Kind(line, toml=IGNORED),
+    "1-D with gaps": Kind(gapped, toml=IGNORED),
     "spectrogram": Kind(tone, image=".wav", input={"spectrogram": True, "window": 64, "hop": 32}),
     "regression": Kind(stain, toml='task = "regression"\n', loss="l1"),
     "1-D regression": Kind(curve, toml='task = "regression"\ndims = 1\n', loss="l1"),
@@ -638,7 +645,7 @@ def test_runs_without_mixed_images_say_nothing_of_them(tmp_path: Path) -> None:
 
 
 def test_one_network_with_labels_has_a_mixed_label_and_one_chart(tmp_path: Path) -> None:
-    run = mixed_run(tmp_path, "1-D", mixing={"use": True}, dual={"use": False})
+    run = mixed_run(tmp_path, "1-D with gaps", mixing={"use": True}, dual={"use": False})
     page = Page(write_report(run.path))
     check_sound(page)
     part = mixing_of(page)
