@@ -3,7 +3,8 @@
 Each run trains, takes its last checkpoint, and is measured on true labels of groups that nobody
 trained or chose anything on. Its line is added to ``results/quality.jsonl`` when it ends, and a
 run that has a line is not made again: stop it and go on as you like, on several machines if you
-join the lines. Runs of the first tier come first, seed by seed over all scenes.
+join the lines. Runs of the first tier come first, seed by seed over all scenes; further tiers are
+run where a scene is looked at closely.
 
     python benchmarks/quality.py --hours 1            # what fits into an hour
     python benchmarks/quality.py --only "nuclei" "weights"   # names that hold all of these
@@ -64,6 +65,7 @@ def wanted(only: Sequence[str], seeds: Sequence[int]) -> Iterator[Name]:
                 for called, method in ALL.items():
                     one = Name(name, called, seed)
                     fits = method.tier == tier and method.only(scene)
+                    fits = fits and (tier == 1 or scene.closely)
                     if fits and all(word in str(one) for word in only):
                         yield one
 
@@ -112,9 +114,9 @@ def _of_weights(run: Run, data: Path) -> dict[str, float]:
 
 
 def _of_places(run: Run, data: Path) -> dict[str, float]:
-    """How far moved labels are from their place, and how far they were; the mean, in positions."""
+    """How far shifted labels are from their place, and how far they were: means, in positions."""
     file = data / "truth" / "moves.csv"
-    if run.settings.align.transform == "none" or not file.exists():
+    if run.settings.align.transform != "shift" or not file.exists():
         return {}
     moves = {row.pop("label"): row for row in quality_data.read_csv(file)}
     found = {row["id"]: row for row in run.places()}

@@ -68,6 +68,8 @@ class Scene:
         settings: of every training on it.
         window: the largest shift to look for, in positions; None where nothing is out of place.
         moved: whether the same labels are kept as they were before they were moved.
+        transform: how labels are put in place: as freely as they are out of it, and no more.
+        closely: whether all methods are compared here, or those of the first tier alone.
     """
 
     words: str
@@ -75,6 +77,8 @@ class Scene:
     settings: dict[str, Any] = field(default_factory=dict)
     window: int | None = None
     moved: bool = False
+    transform: str = "shift"
+    closely: bool = False
 
 
 def _simulated(images: str, made: Made) -> Callable[[int, Path], None]:
@@ -201,6 +205,8 @@ SCENES: dict[str, Scene] = {
             _NUCLEI,
             12 if made.moved else None,
             moved=made.moved is not None,
+            transform={"rotation": "rigid", "deformation": "warp"}.get(name, "shift"),
+            closely=name in ("ellipses", "shift", "both"),
         )
         for name, made in FAULTS.items()
     },
@@ -209,6 +215,7 @@ SCENES: dict[str, Scene] = {
             "phase contrast; seven real outlines by untrained people for each image",
             _prepared("bubil", "--strong", str(share / 100), "--val", "0.2"),
             _CELLS,
+            closely=share == 10,
         )
         for share in (5, 10, 20)
     },
@@ -226,23 +233,27 @@ SCENES: dict[str, Scene] = {
         "ECG (1-D), 10 % strong; borders off by 30 ms, a quarter shifted by 100 to 200 ms",
         _prepared("ludb"),
         _BEATS,
+        closely=True,
     ),
     "heart beats, shift": Scene(
         "ECG (1-D), 10 % strong; every label 100 to 200 ms early or late",
         _prepared("ludb", *_LATE),
         _BEATS,
         128,
+        closely=True,
     ),
     "birdsong, borders": Scene(
         "audio (1-D), 30 % strong; borders off by 15 ms, a quarter shifted by 100 to 300 ms",
         _prepared("birdsong"),
         _SONGS,
+        closely=True,
     ),
     "birdsong, shift": Scene(
         "audio (1-D), 30 % strong; every label 100 to 300 ms early or late",
         _prepared("birdsong", *_LATE),
         _SONGS,
         100,
+        closely=True,
     ),
 }
 

@@ -75,6 +75,14 @@ def _out_of_place(scene: Scene) -> bool:
     return scene.window is not None
 
 
+def _shifted(scene: Scene) -> bool:
+    return _out_of_place(scene) and scene.transform == "shift"
+
+
+def _found_by_search(scene: Scene) -> bool:
+    return _out_of_place(scene) and scene.transform != "warp"
+
+
 def _was_moved(scene: Scene) -> bool:
     return scene.moved
 
@@ -90,10 +98,11 @@ def weighting(**chosen: Any) -> Callable[[Job], Run]:
 
 
 def aligned(**layers: Any) -> Callable[[Job], Run]:
-    """Labels put in place while training, by the default search in the scene's window."""
+    """Labels put in place while training, by the scene's transform in the scene's window."""
 
     def train(job: Job) -> Run:
-        return job.fit({"align": {"transform": "shift", "window": job.scene.window}}, layers)
+        chosen = {"transform": job.scene.transform, "window": job.scene.window}
+        return job.fit({"align": chosen}, layers)
 
     return train
 
@@ -132,7 +141,7 @@ def _fixed_once(job: Job) -> Run:
 
     chosen = {"align": {"window": job.scene.window}}
     first = job.fit(chosen, preset="strong_only", name="first")
-    out = fix(load(first), job.work / "fixed", align="shift").out
+    out = fix(load(first), job.work / "fixed", align=job.scene.transform).out
     data = job.work / "data-fixed"
     shutil.copytree(job.data, data)
     shutil.copytree(out, data, dirs_exist_ok=True, ignore=shutil.ignore_patterns("fixed.csv"))
@@ -150,12 +159,12 @@ METHODS: dict[str, Method] = {
     "equal": Method("half of every batch strong, every label counts 1", weighting(**EQUAL), 1),
     "weights": Method("half of every batch strong, learned weights", weighting(), 1),
     "in place": Method(
-        "labels put in place by shifts, every label counts 1",
+        "labels put in place, every label counts 1",
         aligned(weighting=EQUAL),
         1,
         _out_of_place,
     ),
-    "both": Method("labels put in place by shifts, and weighed", aligned(), 1, _out_of_place),
+    "both": Method("labels put in place, and weighed", aligned(), 1, _out_of_place),
     "ours": Method("all of ours, and the better of two endings", everything, 1),
     "all strong": Method("the truth of every label: the ceiling", _all_strong, 1),
     "true place": Method(
@@ -175,10 +184,10 @@ METHODS: dict[str, Method] = {
     "shuffled": Method("each label gets another one's weight", weighting(shuffled=True)),
     "oracle": Method("grossly wrong labels are known and left out", _oracle),
     "least loss": Method(
-        "the least loss over all shifts", _least_loss, 2, _out_of_place, "as HighRes-net does"
+        "the least loss over all shifts", _least_loss, 2, _shifted, "as HighRes-net does"
     ),
     "fixed once": Method(
-        "put in place once, by a network of strong labels", _fixed_once, 2, _out_of_place
+        "put in place once, by a network of strong labels", _fixed_once, 2, _found_by_search
     ),
     "mixed": Method("weights and mixed images", settings({"mixing": {"use": True}}), 3),
     "two models": Method(
