@@ -153,7 +153,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 def expected(name: Name, done: Sequence[dict[str, Any]]) -> float:
     """Seconds that a run will take, by those of the same method and scene, or of either."""
     for alike in (("scene", "method"), ("scene",), ()):
-        times = [run["wall"] for run in done if all(run[k] == getattr(name, k) for k in alike)]
+        like = [run for run in done if all(run[k] == getattr(name, k) for k in alike)]
+        times = [run["wall"] for run in like if "wall" in run]
         if times:
             return statistics.median(times)
     return GUESS

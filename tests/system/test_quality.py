@@ -19,6 +19,7 @@ REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "benchmarks"))
 
 import label_faults  # noqa: E402
+import quality as suite  # noqa: E402
 import quality_data  # noqa: E402
 import quality_tables  # noqa: E402
 from displacements import MARGIN  # noqa: E402
@@ -170,3 +171,17 @@ def test_runs_that_have_a_line_are_not_made_again_and_half_lines_are_none(tmp_pa
     assert "1 runs are left" in text
     assert "| birdsong, borders | 1 | 0.900 |" in text
     assert results.read_text() == json.dumps(done) + "\n"  # so that the next line is whole
+
+
+def test_a_run_whose_time_was_not_kept_stops_nothing():
+    name = suite.Name("birdsong, borders", "equal", 1)
+    timeless, timed = line("equal", 0, 0.9, name.scene), line("strong only", 0, 0.9, name.scene)
+    assert suite.expected(name, [timeless]) == suite.GUESS
+    assert suite.expected(name, [timeless, timed | {"wall": 20.0}]) == 20.0
+
+
+def test_rarer_methods_are_run_where_a_scene_is_looked_at_closely():
+    names = set(suite.wanted([], [0]))
+    assert suite.Name("nuclei, both", "weak only", 0) in names
+    assert suite.Name("nuclei, boxes", "strong only", 0) in names
+    assert suite.Name("nuclei, boxes", "weak only", 0) not in names
