@@ -12,7 +12,10 @@ from quality_methods import Method
 
 Runs = Sequence[Mapping[str, Any]]
 BELOW, CEILING = "strong only", "all strong"
-SUMMARY = ("strong only", "pooled", "pooled, then strong", "equal", "weights", "ours", "all strong")
+SUMMARY = (
+    "strong only", "pooled", "pooled, then strong", "equal", "weights", "in place", "ours",
+    "all strong",
+)  # fmt: skip
 OURS = "ours"
 
 
@@ -175,6 +178,7 @@ COLOURS = {
     "pooled, then strong": "#56b4e9",
     "equal": "#e69f00",
     "weights": "#009e73",
+    "in place": "#d55e00",
     "ours": "#0072b2",
     "all strong": "#000000",
 }
@@ -198,17 +202,21 @@ def draw(runs: Runs, scenes: Mapping[str, Scene], file: Path) -> None:
             apart = [values[seed] - below[seed] for seed in values if seed in below]
             if not apart:
                 continue
-            height = row + 0.3 - 0.12 * place
+            height = row + 0.36 - 0.12 * place
             axes.plot([min(apart), max(apart)], [height] * 2, color=colour, linewidth=1.2)
             axes.plot(
                 statistics.fmean(apart), height, "o", color=colour, markersize=5,
-                label=called if row == len(names) - 1 else None,
+                label=called if called not in axes.get_legend_handles_labels()[1] else None,
             )  # fmt: skip
     axes.axvline(0, color="#444444", linewidth=0.8)
     axes.set_yticks(range(len(names)), [f"{n}\n({_seeds(len(shown[n][BELOW]))})" for n in names])
     axes.set_xlabel("Dice beside strong labels alone (line: least to most of the seeds)")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    named = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    handles = [named[called] for called in COLOURS if called in named]
+    axes.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False
+    )
     figure.savefig(file, dpi=110)
     plt.close(figure)
 
