@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ def check_inputs(logits: Tensor, label: Tensor, valid: Tensor) -> None:
     Traceback (most recent call last):
     labelmend.errors.ShapeError: valid must be bool (1, 4) to fit logits (1, 2, 4), ...
     """
+    check_tensors(logits=logits, label=label, valid=valid)
     if logits.ndim < 3 or not logits.is_floating_point():
         raise ShapeError(
             f"logits must be floating (batch, classes, *space), not {type_and_shape(logits)}"
@@ -30,6 +33,29 @@ def check_inputs(logits: Tensor, label: Tensor, valid: Tensor) -> None:
             f"not {type_and_shape(valid)}"
         )
     check_device(logits, label, valid)
+
+
+def check_tensors(**given: object) -> None:
+    """Refuse what is no tensor, with a ShapeError that names it.
+
+    >>> check_tensors(logits={"out": torch.zeros(1, 2, 4)})
+    Traceback (most recent call last):
+    labelmend.errors.ShapeError: logits must be a tensor, not a dict; of what holds several, ...
+    """
+    for name, value in given.items():
+        if isinstance(value, Tensor):
+            continue
+        way = ""
+        if isinstance(value, (Mapping, Sequence)):
+            way = (
+                "; of what holds several, hand on the one that is meant, if need be by a module "
+                "around the network"
+            )
+        elif value is None and name == "valid":
+            way = "; where all is known it is torch.ones_like(label, dtype=torch.bool)"
+        elif hasattr(value, "__array__"):
+            way = "; torch.as_tensor makes one of it"
+        raise ShapeError(f"{name} must be a tensor, not a {type(value).__name__}{way}")
 
 
 def check_device(*tensors: Tensor) -> None:
@@ -51,7 +77,8 @@ def check_classes(logits: Tensor) -> None:
     """
     if logits.shape[1] < 2:
         raise ShapeError(
-            "a segmentation needs logits for at least 2 classes, background included, not 1"
+            "a segmentation needs logits for at least 2 classes, background included, not 1; of "
+            "one for a sigmoid, torch.cat([torch.zeros_like(logits), logits], 1) makes two"
         )
 
 

@@ -20,6 +20,7 @@ from labelmend.training.objective import Objective
 from labelmend.training.processes import Processes
 from labelmend.training.turns import Turns
 from labelmend.types import Batch, Draw, Loss
+from labelmend.weighting.ambient import own_precision
 from labelmend.weighting.central import Step, along, find_step
 from labelmend.weighting.choice import evaluating
 from labelmend.weighting.cosine import gradient_cosine
@@ -32,7 +33,6 @@ from labelmend.weighting.gradients import (
     Similarities,
     exact_or_slow,
     inner,
-    own_precision,
 )
 
 Mode = Literal["exact", "central", "cosine"]
@@ -287,7 +287,7 @@ class Judge:
 
     def _without_similarity(self, of: LossesOf) -> Similarities:
         params = dict(self.network.named_parameters())
-        with torch.no_grad(), own_precision(params):
+        with own_precision(params), torch.no_grad():
             both = of(params)
         return Similarities(both, torch.zeros_like(both), "none")
 
@@ -319,7 +319,7 @@ def _found(aim: _Aim, of: LossesOf) -> Similarities:
 def _cosines(aim: _Aim, singles: list[LossesOf]) -> Similarities:
     found, cosines = [], []
     for of in singles:
-        with torch.no_grad(), own_precision(aim.params):
+        with own_precision(aim.params), torch.no_grad():
             loss, apart = of(aim.params).reshape(2, -1)
         found.append(torch.stack([loss, apart]))
         losses_of = functools.partial(_first_half, of)

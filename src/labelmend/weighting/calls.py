@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from labelmend.errors import SettingsError, unknown
+from labelmend.errors import SettingsError, ShapeError, unknown
 from labelmend.losses import cross_entropy, l2
+from labelmend.losses.valid_positions import check_tensors
 from labelmend.types import Batch, Loss
+from labelmend.weighting.ambient import bare
 from labelmend.weighting.gradients import LossesOf, Parameters
 from labelmend.weighting.products import Mode, Product, gauss_newton_product
 
@@ -28,13 +31,18 @@ def call_with(network: nn.Module, params: Parameters, image: Tensor) -> Tensor:
         image: what the network takes.
 
     Raises:
-        SettingsError: for a name that the network has not.
+        SettingsError: for a name that the network has not, or a network in ``DataParallel``.
 
     >>> import torch
     >>> network = nn.Linear(2, 1, bias=False)
     >>> call_with(network, {"weight": torch.ones(1, 2)}, torch.tensor([[1.0, 2.0]]))
     tensor([[3.]])
     """
+    if isinstance(network, nn.DataParallel):
+        raise SettingsError(
+            "DataParallel copies parameters at every call; hand over the network in it, "
+            "network.module, and its parameters"
+        )
     places = _places(network)
     known = dict(network.named_parameters())
     for name in params:
@@ -53,6 +61,10 @@ def losses_of(network: nn.Module, loss: Loss, batch: Batch) -> LossesOf:
         loss: one value per sample, such as :func:`labelmend.make_loss` gives.
         batch: on the network's device.
 
+    Raises:
+        SettingsError: for a loss that is not called with logits, label and valid.
+        ShapeError: for a batch that is no :class:`labelmend.Batch`.
+
     >>> import torch
     >>> from labelmend import make_loss, mean_gradient
     >>> network, label = nn.Conv1d(1, 2, 1), torch.tensor([[0, 1, 1]])
@@ -61,7 +73,14 @@ def losses_of(network: nn.Module, loss: Loss, batch: Batch) -> LossesOf:
     >>> sorted(mean_gradient(of, dict(network.named_parameters())))
     ['bias', 'weight']
     """
-    return lambda params: loss(call_with(network, params, batch.image), batch.label, batch.valid)
+    check_loss(loss)
+    check_batch("batch", batch)
+
+    def of(params: Parameters) -> Tensor:
+        logits = call_with(network, params, bare(batch.image))
+        return loss(logits, bare(batch.label), bare(batch.valid))
+
+    return of
 
 
 def gauss_newton_of(network: nn.Module, params: Parameters, batch: Batch) -> Product:
@@ -83,10 +102,12 @@ def gauss_newton_of(network: nn.Module, params: Parameters, batch: Batch) -> Pro
     loss = l2 if batch.label.is_floating_point() else cross_entropy
 
     def logits_of(values: Parameters) -> Tensor:
-        return call_with(network, values, batch.image)
+        logits = call_with(network, values, bare(batch.image))
+        check_tensors(logits=logits)
+        return logits
 
     def loss_of(logits: Tensor) -> Tensor:
-        return loss(logits, batch.label, batch.valid)
+        return loss(logits, bare(batch.label), bare(batch.valid))
 
     ways = [gauss_newton_product(logits_of, loss_of, params, way) for way in _WAYS]
 
@@ -99,6 +120,41 @@ def gauss_newton_of(network: nn.Module, params: Parameters, batch: Batch) -> Pro
         return ways[0](direction)
 
     return product
+
+
+def check_loss(loss: object) -> None:
+    """Refuse a loss that cannot be called with logits, label and valid, with a SettingsError.
+
+    >>> check_loss(nn.CrossEntropyLoss(reduction="none"))
+    Traceback (most recent call last):
+    labelmend.errors.SettingsError: a loss takes logits, label and valid; CrossEntropyLoss does ...
+    """
+    named = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    if callable(loss) and not isinstance(loss, type):
+        try:
+            inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).bind(0, 0, 0)
+        except ValueError:  # it does not say what it takes
+            return
+        except TypeError:
+            pass
+        else:
+            return
+    raise SettingsError(
+        f"a loss takes logits, label and valid; {named} does not: make one of these by name, as "
+        "make_loss('dice_ce'), or write a function that gives one value per sample"
+    )
+
+
+def check_batch(name: str, batch: object) -> None:
+    """Refuse what is no :class:`labelmend.Batch`, with a ShapeError.
+
+    >>> check_batch("weak", ())
+    Traceback (most recent call last):
+    labelmend.errors.ShapeError: weak must be a Batch(image, label, valid, index), not a tuple
+    """
+    if not isinstance(batch, Batch):
+        kind = type(batch).__name__
+        raise ShapeError(f"{name} must be a Batch(image, label, valid, index), not a {kind}")
 
 
 _WAYS: tuple[Mode, ...] = ("reverse", "forward")

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from labelmend.errors import SettingsError
+from labelmend.weighting.ambient import own_precision
 from labelmend.weighting.gradients import (
     LossesOf,
     Parameters,
     Similarities,
     exact_or_slow,
     fitting,
-    own_precision,
     per_sample,
 )
 
@@ -60,7 +60,7 @@ def central(
     length, size = _length(tangents), _length(params)
     # A direction of zero leads nowhere: any step then gives similarities of zero.
     epsilon = step * (size or 1.0) / (length or 1.0)
-    with torch.no_grad(), own_precision(params):
+    with own_precision(params), torch.no_grad():
         ahead = per_sample(losses_of(_moved(params, tangents, epsilon)))
         behind = per_sample(losses_of(_moved(params, tangents, -epsilon)))
     losses = (ahead.double() + behind.double()) / 2

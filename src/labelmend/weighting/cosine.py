@@ -8,12 +8,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from labelmend.weighting.ambient import own_precision
 from labelmend.weighting.gradients import (
     LossesOf,
     Parameters,
     fitting,
     inner,
-    own_precision,
     per_sample,
 )
 

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from labelmend.errors import NonFiniteError, SettingsError, ShapeError
+from labelmend.weighting.ambient import derivable
 from labelmend.weighting.gradients import LossesOf, Parameters
 from labelmend.weighting.krylov import (
     flatten,
@@ -287,16 +288,20 @@ def _mean_square(batches: Iterable[LossesOf], params: Parameters) -> dict[str, T
 def _sample_gradients(
     losses_of: LossesOf, params: Parameters
 ) -> Iterator[tuple[Tensor | None, ...]]:
-    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-    with torch.enable_grad():
+    with derivable(), torch.enable_grad():
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         losses = losses_of(leaves)
+        single = losses.unbind() if losses.ndim else ()
     if losses.ndim != 1:
         raise ShapeError(
             f"one loss per sample is needed, shaped (batch,), not {tuple(losses.shape)}; "
             "do not average inside the loss"
         )
-    for loss in losses.unbind():
-        yield torch.autograd.grad(loss, list(leaves.values()), retain_graph=True, allow_unused=True)
+    inputs = list(leaves.values())
+    for loss in single:
+        with derivable():
+            found = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
+        yield found
 
 
 def _terms(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from labelmend.errors import SettingsError, ShapeError
+from labelmend.weighting.ambient import own_precision
 
 Parameters = Mapping[str, Tensor]
 LossesOf = Callable[[Parameters], Tensor]
@@ -83,8 +84,8 @@ def mean_gradient_of(batches: Iterable[LossesOf], params: Parameters) -> dict[st
 
 
 def _summed_gradient(losses_of: LossesOf, params: Parameters) -> tuple[dict[str, Tensor], int]:
-    leaves = _leaves(params)
     with own_precision(params), torch.enable_grad():
+        leaves = _leaves(params)
         losses = per_sample(losses_of(leaves))
         found = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
     return dict(zip(leaves, _filled(leaves, found), strict=True)), len(losses)
@@ -155,8 +156,9 @@ def slow(losses_of: LossesOf, params: Parameters, direction: Parameters) -> tupl
     >>> slow(lambda p: p["w"] * x, {"w": torch.ones(())}, {"w": torch.ones(())})
     (tensor([ 1., -3.]), tensor([ 1., -3.]))
     """
-    leaves, tangents = _leaves(params), fitting(direction, params)
+    tangents = fitting(direction, params)
     with own_precision(params), torch.enable_grad():
+        leaves = _leaves(params)
         losses = per_sample(losses_of(leaves))
         if losses.requires_grad:
             similarity = _twice(losses, leaves, tangents)
@@ -193,7 +195,7 @@ def _forward(
     tangents = fitting(direction, params)
     # Torch's own dual numbers rather than torch.func.jvp: the same rules, without the cost of
     # its interpreter on every operation (about a fifth of the pass).
-    with torch.no_grad(), own_precision(params), forward_ad.dual_level(), _FusedRules():
+    with own_precision(params), torch.no_grad(), forward_ad.dual_level(), _FusedRules():
         make, unpack = forward_ad.make_dual, forward_ad.unpack_dual
         dual = {n: make(p.detach(), tangents[n]) for n, p in params.items()}  # type: ignore[no-untyped-call]
         losses, slope = unpack(per_sample(losses_of(dual)))  # type: ignore[no-untyped-call]
@@ -262,7 +264,7 @@ def _group_norm(
     shift, more_shift = _parts(bias)
     assert x is not None
     x = x.contiguous()
-    n, channels, size = len(x), x.shape[1], x[0, 0].numel()
+    n, channels, size = len(x), x.shape[1], math.prod(x.shape[2:])
     sizes = (n, channels, size, num_groups)
     value, mean, spread = torch.native_group_norm(x, scale, shift, *sizes, eps)
     if moved is None and more_scale is None and more_shift is None:
@@ -347,20 +349,6 @@ def _leaves(params: Parameters) -> dict[str, Tensor]:
 def _filled(leaves: Parameters, found: Iterable[Tensor | None]) -> list[Tensor]:
     pairs = zip(leaves.values(), found, strict=True)
     return [torch.zeros_like(p) if g is None else g for p, g in pairs]
-
-
-@contextmanager
-def own_precision(params: Parameters) -> Iterator[None]:
-    """Ambient autocast switched off: similarities are small differences, half numbers lose them.
-
-    >>> with torch.autocast("cpu"), own_precision({"w": torch.ones(1)}):
-    ...     torch.is_autocast_enabled("cpu")
-    False
-    """
-    with ExitStack() as stack:
-        for device in {value.device.type for value in params.values()}:
-            stack.enter_context(torch.autocast(device, enabled=False))
-        yield
 
 
 def fitting(direction: Parameters, params: Parameters) -> dict[str, Tensor]:

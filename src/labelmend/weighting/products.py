@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from labelmend.errors import SettingsError, ShapeError
+from labelmend.weighting.ambient import derivable
 from labelmend.weighting.gradients import LossesOf, Parameters, mean_gradient
 
 Product = Callable[[Parameters], dict[str, Tensor]]
@@ -361,7 +362,7 @@ def _checked(product: Product, params: Parameters, mode: Mode) -> Product:
         along = {n: direction[n].detach().to(p) for n, p in params.items()}
         if not any(value.any() for value in along.values()):
             return {name: torch.zeros_like(value) for name, value in along.items()}
-        with _explained(mode):
+        with _explained(mode), derivable():
             found = product(along)
         return {name: found[name].detach() for name in params}
 

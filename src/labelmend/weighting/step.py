@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from labelmend.errors import NonFiniteError, ShapeError
 from labelmend.types import Batch, Loss
-from labelmend.weighting.calls import call_with, gauss_newton_of, losses_of
+from labelmend.weighting.ambient import bare, derivable, own_precision
+from labelmend.weighting.calls import (
+    call_with,
+    check_batch,
+    check_loss,
+    gauss_newton_of,
+    losses_of,
+)
 from labelmend.weighting.choice import check_uncoupled, choose, evaluating
 from labelmend.weighting.curvature import conjugate_gradients
 from labelmend.weighting.direction import trusted_gradient
 from labelmend.weighting.evidence import Findings, evidence
 from labelmend.weighting.fit import disagreement, says_something
-from labelmend.weighting.gradients import Parameters, exact_or_slow, own_precision
+from labelmend.weighting.gradients import Parameters, exact_or_slow
 from labelmend.weighting.rules import UpdateRule, plain
 from labelmend.weighting.weights import WeightTable
 
@@ -45,7 +53,8 @@ def weight_step(
 
     Args:
         table: whose weights of ``weak.index`` move.
-        network: ``image -> (batch, classes, *space)``.
+        network: ``image -> (batch, classes, *space)``; of one wrapped for several devices or
+            processes, the network inside is judged.
         loss: one value per sample, such as :func:`labelmend.make_loss` gives.
         strong: a dozen samples with trusted labels, not augmented, on whatever device.
         weak: the ones to judge, not augmented either. They are judged beside each other: thirty
@@ -61,9 +70,11 @@ def weight_step(
 
     Raises:
         NonFiniteError: when a loss or similarity is NaN or infinite; no weight has moved then.
-        SettingsError: for a network whose samples have no gradients of their own.
-        ShapeError: when one of the batches is empty, they differ in size, a sample is twice in
-            ``weak`` or not in the table, or none of ``weak`` has a weight that learns.
+        SettingsError: for a network whose samples have no gradients of their own, or a loss that
+            is not called with logits, label and valid.
+        ShapeError: for a network that returns more than logits, or when one of the batches is
+            empty, they differ in size, a sample is twice in ``weak`` or not in the table, or none
+            of ``weak`` has a weight that learns.
 
     The trap: a network that predicts nothing sensible yet can judge nothing. Train it for some
     hundred steps first, and then judge every label several times.
@@ -82,9 +93,12 @@ def weight_step(
     >>> table.weight.round(decimals=1).tolist()
     [1.0, 1.0, 0.7, 0.7, 0.3]
     """
+    network = unwrapped(network)
     _check(table, strong, weak)
+    check_loss(loss)
     judge = evidence(signal)
-    with evaluating(network):
+    with derivable(), evaluating(network):
+        strong, weak = _bare(strong), _bare(weak)
         check_uncoupled(network)
         device = next((p.device for p in network.parameters()), strong.image.device)
         params = choose(network, parameters, strong.image[:1].to(device))
@@ -109,8 +123,27 @@ def weight_step(
     return found
 
 
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, where it is wrapped to be trained in several places.
+
+    Not the wrapper is judged: that waits for other processes, which may not judge anything now.
+
+    >>> network = nn.Conv1d(1, 2, 1)
+    >>> unwrapped(nn.DataParallel(network)) is network
+    True
+    """
+    while isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        network = network.module
+    return network
+
+
+def _bare(batch: Batch) -> Batch:
+    return replace(batch, image=bare(batch.image), label=bare(batch.label), valid=bare(batch.valid))
+
+
 def _check(table: WeightTable, strong: Batch, weak: Batch) -> None:
     for batch, side in ((strong, "strong"), (weak, "weak")):
+        check_batch(side, batch)
         if not len(batch):
             raise ShapeError(
                 f"a weight step compares weak with strong; there are no {side} samples"
