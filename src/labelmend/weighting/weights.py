@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 
 from labelmend.errors import NonFiniteError, SettingsError, ShapeError
+from labelmend.losses.valid_positions import type_and_shape
 from labelmend.order import order_of
 from labelmend.weighting.rules import Limits, Memory, UpdateRule
 
 _MEMORY = "memory/"
+_ALWAYS = ("weight", "similarity", "loss", "updated")
 
 
 @dataclass(slots=True)
@@ -83,9 +86,15 @@ class WeightTable:
                 first the mean of what each would begin at. Strong samples share none.
             shuffled: a seed; training then uses for every learning sample the weight of another,
                 and what is gained over that is what the weights know.
+
+        Raises:
+            ShapeError: where shapes or types do not fit.
+            NonFiniteError: for a weight to begin at that is NaN or infinite.
         """
         limits = limits or Limits()
-        given = torch.as_tensor(initial, dtype=torch.float64).expand(strong.shape)
+        given = torch.as_tensor(initial, dtype=torch.float64)
+        _check_start(strong, given, pool)
+        given = given.expand(strong.shape)
         if pool is not None:
             pool = _numbered(pool, ~strong)
             given = _means(pool, given)[pool]
@@ -153,18 +162,23 @@ class WeightTable:
         """Move the weights of the samples at ``index`` by a rule; γ ← γ + rate · move.
 
         Args:
-            index: ``(updated,)`` places of samples, each once; strong ones are passed over.
+            index: ``(updated,)`` places of samples, whole numbers, each once; strong ones are
+                passed over.
             evidence: ``(updated,)`` or ``(updated, classes)``; above 0 speaks for a label.
             rule: see :mod:`labelmend.weighting.rules`.
             rate: β.
 
         Raises:
-            NonFiniteError: when evidence is NaN or infinite; nothing has changed then.
+            NonFiniteError: when evidence or rate is NaN or infinite; nothing has changed then.
             ShapeError: when a sample comes twice or is not in the table, or evidence does not fit.
         """
         self._check(index, evidence)
+        if not math.isfinite(rate):
+            raise NonFiniteError(f"the rate of an update must be a number, not {rate}")
+        index = index.long()
         weak = self.learns[index]
-        index, evidence = index[weak], evidence[weak].to(self.weight)
+        # A weight is a fact of the table: what it was found by must not stay behind it.
+        index, evidence = index[weak], evidence.detach()[weak].to(self.weight)
         if not len(index):  # a step all the same: what is drawn by weight goes by their number
             self.earlier, self.rounds = self.weight, self.rounds + 1
             return
@@ -185,8 +199,8 @@ class WeightTable:
 
     def note(self, index: Tensor, similarity: Tensor, loss: Tensor, step: int) -> None:
         """Remember what the latest update of the samples at ``index`` rested on, and when."""
-        self.similarity[index] = similarity.to(self.similarity)
-        self.loss[index] = loss.to(self.loss)
+        self.similarity[index] = similarity.detach().to(self.similarity)
+        self.loss[index] = loss.detach().to(self.loss)
         self.updated[index] = step
 
     def state(self) -> dict[str, Tensor]:
@@ -205,18 +219,31 @@ class WeightTable:
         return {name: values.clone() for name, values in live.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go back to a saved :meth:`state`, to the bit."""
-        self.weight = state["weight"].clone()
-        self.similarity = state["similarity"].clone()
-        self.loss = state["loss"].clone()
-        self.updated = state["updated"].clone()
-        self.average = state.get("average", state["weight"]).clone()
-        self.looks = state.get("looks", torch.zeros_like(self.updated)).clone()
+        """Go back to a saved :meth:`state`, to the bit, on the device where the table is.
+
+        Raises:
+            ShapeError: for the state of another table; nothing has changed then.
+        """
+        like = {"updated": self.updated, "looks": self.updated}
+        known = (*_ALWAYS, "average", "looks", "earlier")
+        whole = {n: v for n, v in state.items() if n in known or n.startswith(_MEMORY)}
+        for name in dict.fromkeys((*_ALWAYS, *whole)):
+            wanted = tuple(like.get(name, self.weight).shape)
+            found = tuple(whole[name].shape) if name in whole else "missing"
+            if found != wanted:
+                raise ShapeError(
+                    f"this is the state of another table: {name!r} must be {wanted}, "
+                    f"here it is {found}"
+                )
+        kept = {n: v.detach().to(like.get(n, self.weight), copy=True) for n, v in whole.items()}
+        self.weight, self.similarity, self.loss, self.updated = (kept[name] for name in _ALWAYS)
+        self.average = kept.get("average", self.weight.clone())
+        self.looks = kept.get("looks", torch.zeros_like(self.updated))
         self.rounds = int(state.get("rounds", 0))
-        self.earlier = state["earlier"].clone() if "earlier" in state else None
+        self.earlier = kept.get("earlier")
         self.memory = {
-            name.removeprefix(_MEMORY): values.clone()
-            for name, values in state.items()
+            name.removeprefix(_MEMORY): values
+            for name, values in kept.items()
             if name.startswith(_MEMORY)
         }
 
@@ -234,6 +261,14 @@ class WeightTable:
             )
 
     def _check(self, index: Tensor, evidence: Tensor) -> None:
+        for name, values in (("index", index), ("evidence", evidence)):
+            if not isinstance(values, Tensor):
+                raise ShapeError(f"{name} must be a tensor, not a {type(values).__name__}")
+        if index.ndim != 1 or index.dtype == torch.bool or index.is_floating_point():
+            raise ShapeError(
+                f"index must be places (updated,), whole numbers, not {type_and_shape(index)}; "
+                "of a mask they are mask.nonzero().flatten()"
+            )
         self.check_places(index)
         if evidence.shape != self.weight[index].shape:
             raise ShapeError(
@@ -245,6 +280,27 @@ class WeightTable:
         if not torch.isfinite(evidence).all():
             bad = index[~torch.isfinite(evidence).reshape(len(index), -1).all(1)].tolist()
             raise NonFiniteError(f"the evidence for samples {bad} is NaN or infinite")
+
+
+def _check_start(strong: Tensor, initial: Tensor, pool: object) -> None:
+    if not isinstance(strong, Tensor) or strong.dtype != torch.bool or strong.ndim != 1:
+        found = type_and_shape(strong) if isinstance(strong, Tensor) else type(strong).__name__
+        raise ShapeError(
+            f"strong must be a bool tensor (samples,), True where a label is trusted, not {found}"
+        )
+    if initial.shape not in ((), strong.shape):
+        raise ShapeError(
+            f"initial must be one weight or {tuple(strong.shape)}, one for every sample, strong "
+            f"ones too, not {tuple(initial.shape)}"
+        )
+    if not initial.isfinite().all():
+        raise NonFiniteError("a weight to begin at is NaN or infinite")
+    whole = isinstance(pool, Tensor) and not pool.is_floating_point() and pool.dtype != torch.bool
+    if pool is not None and not (whole and pool.shape == strong.shape):  # type: ignore[attr-defined]
+        raise ShapeError(
+            f"pool must be whole numbers {tuple(strong.shape)}, one for every sample; of names "
+            "labelmend.weighting.weights.pool_by makes them"
+        )
 
 
 def _over_classes(weight: Tensor) -> Tensor:
@@ -277,9 +333,11 @@ def _shuffle(learns: Tensor, seed: int) -> Tensor:
 
 def _numbered(pool: Tensor, learns: Tensor) -> Tensor:
     """The same pools counted from 0, each sample that does not learn in one of its own."""
-    own = pool.max() + 1 + torch.arange(len(pool))
-    _, numbers = np.unique(torch.where(learns, pool, own).numpy(), return_inverse=True)
-    return torch.from_numpy(numbers)
+    # By name first: the numbers given may be the largest there are.
+    _, names = np.unique(pool.numpy(), return_inverse=True)
+    own = len(pool) + np.arange(len(pool))
+    _, numbers = np.unique(np.where(learns.numpy(), names, own), return_inverse=True)
+    return torch.from_numpy(numbers.reshape(-1))
 
 
 def _pooled(pool: Tensor, index: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:

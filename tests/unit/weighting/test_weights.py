@@ -364,3 +364,91 @@ def test_the_average_is_the_mean_of_a_weight_after_each_of_its_looks(classes) ->
     again = WeightTable.start(torch.arange(6) < 1, 0.5, classes=classes, pool=pool)
     again.restore(found.state())
     assert torch.equal(again.average, found.average) and torch.equal(again.looks, found.looks)
+
+
+# --- what other people's loops hand over -----------------------------------------------------
+
+
+def test_evidence_with_a_derivative_leaves_no_graph_behind_the_table() -> None:
+    table = WeightTable.start(torch.tensor([True, False]), 0.5)
+    evidence = torch.ones(1, requires_grad=True)
+    table.update(torch.tensor([1]), evidence, plain, rate=0.1)
+    table.note(torch.tensor([1]), evidence, evidence, 3)
+    kept = (table.weight, table.average, table.similarity, table.loss)
+    assert not any(values.requires_grad for values in kept)
+    copy.deepcopy(table)  # torch copies only what has no graph
+
+
+def test_places_may_be_whole_numbers_of_any_size() -> None:
+    table = WeightTable.start(torch.tensor([True, False]), 0.5)
+    table.update(torch.tensor([1], dtype=torch.int32), torch.ones(1), plain, rate=0.1)
+    assert table.weight.tolist() == [1.0, 0.6]
+
+
+@pytest.mark.parametrize("index", [[1], torch.tensor([False, True]), torch.tensor([1.0])])
+def test_what_is_no_place_is_refused(index) -> None:
+    table = WeightTable.start(torch.tensor([True, False]), 0.5)
+    with pytest.raises(ShapeError, match="index must be"):
+        table.update(index, torch.ones(1), plain, rate=0.1)
+
+
+def test_a_rate_that_is_no_number_moves_nothing() -> None:
+    table = WeightTable.start(torch.tensor([True, False]), 0.5)
+    with pytest.raises(NonFiniteError, match="rate"):
+        table.update(torch.tensor([1]), torch.ones(1), plain, rate=float("nan"))
+    assert table.weight.tolist() == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"strong": torch.tensor([True, False])},
+        {"strong": torch.tensor([True, False, False]), "classes": 2},
+    ],
+)
+def test_the_state_of_another_table_is_refused_and_changes_nothing(other) -> None:
+    table = WeightTable.start(torch.tensor([True, False, False]), 0.5)
+    table.update(torch.tensor([1]), torch.ones(1), plain, rate=0.1)
+    before = table.state()
+    with pytest.raises(ShapeError, match=r"another table: 'weight' must be \(3,\), here it is"):
+        table.restore(WeightTable.start(initial=0.2, **other).state())
+    with pytest.raises(ShapeError, match="'similarity' must be .*, here it is missing"):
+        table.restore({"weight": before["weight"]})
+    assert all(
+        torch.equal(v.nan_to_num(), table.state()[n].nan_to_num()) for n, v in before.items()
+    )
+
+
+def test_a_state_comes_back_in_the_number_types_of_the_table() -> None:
+    """As a loop may have moved or converted all tensors of a checkpoint alike."""
+    table = WeightTable.start(torch.tensor([True, False]), 0.5)
+    table.restore({name: values.float() for name, values in table.state().items()})
+    table.update(torch.tensor([1]), torch.ones(1), plain, rate=0.25)
+    assert table.weight.tolist() == [1.0, 0.75]
+    assert table.looks.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"strong": [True, False]}, "strong must be a bool tensor .*, not list"),
+        ({"strong": torch.tensor([1, 0])}, "strong must be a bool tensor .*, not int64"),
+        ({"strong": torch.tensor([[True], [False]])}, "strong must be .*, not bool"),
+        ({"initial": torch.tensor([0.5])[:0]}, "initial must be one weight or"),
+        ({"initial": float("nan")}, "a weight to begin at is NaN"),
+        ({"pool": ["ann", "bob"]}, "pool must be whole numbers .*pool_by makes them"),
+        ({"pool": torch.tensor([0.0, 1.0])}, "pool must be whole numbers"),
+        ({"pool": torch.tensor([0])}, "pool must be whole numbers"),
+    ],
+)
+def test_what_a_table_cannot_begin_with_is_refused_in_one_line(options, words) -> None:
+    given = {"strong": torch.tensor([True, False]), "initial": 0.5} | options
+    with pytest.raises((ShapeError, NonFiniteError), match=words):
+        WeightTable.start(**given)
+
+
+def test_pools_may_have_the_largest_numbers_or_no_samples() -> None:
+    largest = torch.iinfo(torch.int64).max
+    pool, strong = torch.tensor([largest, largest, 0]), torch.tensor([True, False, False])
+    assert len(WeightTable.start(strong, 0.5, pool=pool).pool.unique()) == 3
+    assert WeightTable.start(strong[:0], 0.5, pool=pool[:0]).weight.shape == (0,)
