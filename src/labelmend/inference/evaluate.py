@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labelmend.data.whole import judge
-from labelmend.errors import DataError, NonFiniteError
+from labelmend.errors import DataError, NonFiniteError, SettingsError
 from labelmend.files.readers import load_verified, read_as, read_label
 from labelmend.inference.offsets import (
     Case,
@@ -196,10 +196,14 @@ def evaluate(
 
     Raises:
         DataError: when the split has no strong sample, or a file changed since training.
-        SettingsError: for a tolerance below 0, or too large to be searched.
+        SettingsError: for a tolerance below 0, or too large to be searched, or what is no
+            predictor.
 
     The trap: figures on ``val`` chose the best checkpoint and are no test figures.
     """
+    if not isinstance(predictor, Predictor):
+        kind = type(predictor).__name__
+        raise SettingsError(f"what is evaluated is a Predictor, labelmend.load(run), not a {kind}")
     watcher = watcher or Silent()
     check_tolerance(tolerance, predictor.spec.dims)
     chosen, samples = _samples(predictor, split)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -119,13 +120,15 @@ class Predictor:
             NonFiniteError: as :meth:`predict`.
         """
         prepared, grid = self.preparation.image(raster)
-        scores = predict_whole(
-            self.network,
-            torch.from_numpy(prepared).to(self.device),
-            patch=self.patch,
-            overlap=self.run.settings.input.overlap,
-            multiple=self.multiple,
-        )
+        # What a caller computes in half precision around us must not change what comes out.
+        with torch.autocast(self.device.type, enabled=False):
+            scores = predict_whole(
+                self.network,
+                torch.from_numpy(prepared).to(self.device),
+                patch=self.patch,
+                overlap=self.run.settings.input.overlap,
+                multiple=self.multiple,
+            )
         self.check(scores)
         return scores, grid
 
@@ -194,11 +197,11 @@ class Predictor:
     def _spacing(self, given: Sequence[float] | None) -> tuple[float, ...] | None:
         if given is None:
             return self.spec.spacing
-        steps = tuple(float(step) for step in given)
+        steps = tuple(float(step) for step in np.atleast_1d(np.asarray(given)))
         if len(steps) != self.spec.dims or not all(0 < step < math.inf for step in steps):
             raise ShapeError(
                 f"spacing is one distance above 0 per space axis, here {self.spec.dims}, "
-                f"not {tuple(given)}"
+                f"not {given}"
             )
         return steps
 
@@ -208,7 +211,7 @@ def load(
     *,
     checkpoint: Literal["last", "best"] | int = "last",
     model: Model = "main",
-    device: str = "auto",
+    device: str | torch.device = "auto",
     network: str | None = None,
 ) -> Predictor:
     """Load a run's network, ready to predict. Nothing of the run folder is executed.
@@ -228,7 +231,8 @@ def load(
         RunError: when the folder is no run, has no such checkpoint or model, or a checkpoint of
             another network.
         DamagedError: when no checkpoint is whole.
-        SettingsError: when the run needs code that you did not name, or the device is not there.
+        SettingsError: when the run needs code that you did not name, the device is not there, or
+            the checkpoint is neither ``last`` nor ``best`` nor a step.
 
     The trap: ``best`` was chosen on the held-out samples; compare methods by ``last``.
     """
@@ -295,7 +299,8 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
         ) from error
 
 
-def _device(name: str) -> torch.device:
+def _device(wanted: str | torch.device) -> torch.device:
+    name = str(wanted)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
@@ -316,6 +321,11 @@ def _as_array(image: np.ndarray | Tensor) -> np.ndarray:
         image = image.detach().cpu()
         # numpy has no such number type
         image = (image.float() if image.dtype == torch.bfloat16 else image).numpy()
+    if isinstance(image, (str, PathLike, Raster)):
+        raise ShapeError(
+            f"an image is an array, not a {type(image).__name__}; read a file first, as "
+            "np.asarray(PIL.Image.open(path)) does, and of a Raster take its array"
+        )
     return np.asarray(image)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from labelmend.errors import DamagedError, RunError, ShapeError
+from labelmend.errors import DamagedError, RunError, SettingsError, ShapeError
 from labelmend.runs.atomic import discard, keeping, sync_folder, write_folder
 from labelmend.runs.disk import Disk
 from labelmend.runs.records import from_json, to_json
@@ -74,17 +75,30 @@ def load_checkpoint(folder: Path, which: Which) -> Checkpoint:
     Raises:
         DamagedError: when none asked for is whole, naming the files.
         RunError: when there is none.
+        SettingsError: for what is neither ``last`` nor ``best`` nor a step.
     """
+    asked = _asked(which)
     for _ in range(10):  # a training beside us may remove what we are about to read
         places = list_places(folder)
         if not places:
             raise RunError(f"{folder.parent} has no checkpoint yet; begin again with another --out")
         try:
-            return _load_one(places, which) if isinstance(which, int) else _load(places, which)
+            return _load_one(places, asked) if isinstance(asked, int) else _load(places, asked)
         except DamagedError:
             if all(place.folder.exists() for place in places):
                 raise
     raise RunError(f"the checkpoints in {folder} change faster than they can be read; try later")
+
+
+def _asked(which: object) -> Which:
+    if which in ("last", "best"):
+        return "last" if which == "last" else "best"
+    try:
+        return operator.index(which)  # type: ignore[arg-type]
+    except TypeError:
+        raise SettingsError(
+            f"a checkpoint is 'last', 'best' or the number of a step, not {which!r}"
+        ) from None
 
 
 def list_places(folder: Path) -> list[Place]:

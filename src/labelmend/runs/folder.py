@@ -269,6 +269,7 @@ class Run:
         Raises:
             DamagedError: when none that would do is whole, naming the files.
             RunError: when there is no such checkpoint.
+            SettingsError: for what is neither ``last`` nor ``best`` nor a step.
         """
         return load_checkpoint(self._checkpoints, which)
 

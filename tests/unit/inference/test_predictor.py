@@ -342,3 +342,38 @@ def test_a_second_network_that_was_not_trained_is_refused(model: Any, trained: T
 def test_a_model_that_is_none_is_refused(trained: Trained) -> None:
     with pytest.raises(SettingsError, match="unknown model 'aux'; did you mean 'auxiliary'"):
         labelmend.load(trained("gray").run, model="aux")  # type: ignore[arg-type]
+
+
+# --- what a loop of one's own has around it ----------------------------------------------------
+
+
+def test_autocast_around_it_changes_no_bit(predictor: Predictor) -> None:
+    raster = Raster(RNG.integers(0, 255, (1, 40, 48), dtype=np.uint8))
+    plain = predictor.scores(raster)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert np.array_equal(predictor.scores(raster), plain)
+
+
+def test_a_device_may_be_given_as_torch_has_it(predictor: Predictor) -> None:
+    assert labelmend.load(predictor.run, device=torch.device("cpu")).device.type == "cpu"
+
+
+@pytest.mark.parametrize("which", ["latest", "20", None, 1.5])
+def test_what_is_no_checkpoint_is_refused_and_not_taken_for_another(predictor, which) -> None:
+    with pytest.raises(SettingsError, match="'last', 'best' or the number of a step, not"):
+        labelmend.load(predictor.run, checkpoint=which)
+
+
+def test_a_step_may_be_a_number_of_numpy(predictor: Predictor) -> None:
+    found = labelmend.load(predictor.run, checkpoint=np.int64(predictor.step), device="cpu")
+    assert found.step == predictor.step
+
+
+def test_what_is_no_array_is_refused_with_the_way_to_one(predictor: Predictor) -> None:
+    for image in ("new.png", Path("new.png"), Raster(np.zeros((1, 20, 24)))):
+        with pytest.raises(ShapeError, match="an image is an array, not a .*; read a file first"):
+            predictor.predict(image)
+    with pytest.raises(ShapeError, match=r"one distance above 0 per space axis, here 2, not 1\.0"):
+        predictor.predict(np.zeros((20, 24)), spacing=1.0)
+    with pytest.raises(SettingsError, match=r"a Predictor, labelmend\.load\(run\), not a Run"):
+        labelmend.evaluate(predictor.run)
