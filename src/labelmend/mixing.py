@@ -8,6 +8,7 @@ from torch import Tensor
 
 from labelmend.errors import SettingsError, ShapeError
 from labelmend.losses import present
+from labelmend.losses.valid_positions import check_tensors, type_and_shape
 
 NO_CLASS = -1
 """Stands for the class of a label that has none to be cut out."""
@@ -78,6 +79,9 @@ def class_mask(label: Tensor, valid: Tensor, chosen: Tensor | int) -> Tensor:
     >>> class_mask(label, label < 9, 1).tolist()
     [[False, True, True, False]]
     """
+    check_tensors(label=label, valid=valid)
+    if valid.dtype != torch.bool:
+        raise ShapeError(f"valid must be bool (batch, *space), not {type_and_shape(valid)}")
     wanted = torch.as_tensor(chosen, device=label.device)
     if label.shape != valid.shape or label.ndim < 2 or wanted.shape not in ((), label.shape[:1]):
         raise ShapeError(
@@ -141,6 +145,7 @@ def mix(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
     >>> mix(torch.tensor([1.0]), torch.tensor([0.5]), mask).tolist()
     [[1.0, 0.5, 0.5]]
     """
+    check_tensors(first=first, second=second, mask=mask)
     share = _over(mask, first)
     if first.shape != second.shape or first.dtype != second.dtype:
         raise ShapeError(

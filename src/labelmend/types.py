@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -163,7 +164,7 @@ class Batch:
         """The same samples in batches of at most ``size``."""
         return [self.take(slice(first, first + size)) for first in range(0, len(self), size)]
 
-    def take(self, which: slice | Tensor) -> Batch:
+    def take(self, which: slice | Tensor | Sequence[int]) -> Batch:
         """Some of the samples: a slice, a mask, or their places in this batch."""
         pose = None if self.pose is None else self.pose[which]
         image, label, valid, index = (values[which] for values in self._tensors())
@@ -179,7 +180,7 @@ class Batch:
         image, label, valid, index = (torch.cat(pair) for pair in pairs)
         return Batch(image, label, valid, index, pose)
 
-    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """The same batch on another device, its image in another number type where one is given."""
         return Batch(
             self.image.to(device, dtype),
@@ -247,7 +248,7 @@ class Alignment:
 class Loss(Protocol):
     """A loss that keeps samples apart: one value per sample, never a mean over them."""
 
-    def __call__(self, logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, label: Tensor, valid: Tensor, /) -> Tensor:
         """``(batch, classes, *space)``, label and valid as in :class:`Batch` → ``(batch,)``."""
         ...
 
@@ -255,6 +256,6 @@ class Loss(Protocol):
 class Aligner(Protocol):
     """A search for where labels belong, given what the network predicts."""
 
-    def __call__(self, prediction: Tensor, label: Tensor, valid: Tensor) -> Alignment:
+    def __call__(self, prediction: Tensor, label: Tensor, valid: Tensor, /) -> Alignment:
         """Shapes as in :class:`Alignment`."""
         ...

@@ -218,3 +218,19 @@ def test_a_negative_deviation_is_refused():
     mask = torch.ones(1, 4, dtype=torch.bool)
     with pytest.raises(SettingsError, match="at least 0, not -0.5"):
         soften(mask, -0.5)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_a_mask_is_only_made_of_what_is_known_as_bools(kind):
+    """Else it came back as numbers, which could not be mixed by, or torch's own words did."""
+    label = torch.tensor([[0, 1]])
+    with pytest.raises(ShapeError, match=r"valid must be bool \(batch, \*space\), not"):
+        class_mask(label, known(label).to(kind), 1)
+
+
+def test_what_is_no_tensor_is_refused_in_one_line():
+    label = torch.tensor([[0, 1]])
+    with pytest.raises(ShapeError, match="valid must be a tensor, not a NoneType; where all is"):
+        class_mask(label, None, 1)
+    with pytest.raises(ShapeError, match="first must be a tensor, not a ndarray; torch.as_tensor"):
+        mix(label.numpy(), label, known(label))

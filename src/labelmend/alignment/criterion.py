@@ -48,6 +48,7 @@ class SearchOptions(TypedDict, total=False):
     prior: float | None
     confidence: float
     margin: float
+    near: float | None
     least_overlap: float
     grain: float
 
@@ -85,7 +86,8 @@ def align(
         fill: what is compared around a smaller prediction; see
             :class:`labelmend.alignment.procedure.Procedure`.
         **options: of the search: ``window``, ``score``, ``prior``, ``confidence``, ``margin``,
-            ``least_overlap``, ``grain``, as in :class:`labelmend.alignment.aligner.ShiftAligner`.
+            ``near``, ``least_overlap``, ``grain``, as in
+            :class:`labelmend.alignment.aligner.ShiftAligner`.
 
     Raises:
         ShapeError: where shapes, types or devices do not fit.
@@ -148,7 +150,8 @@ class AlignedLoss(nn.Module):
     The last three are those of :class:`labelmend.alignment.procedure.Procedure`.
 
     Raises:
-        SettingsError: for an option that does not exist, or a loss that reduces to a mean.
+        SettingsError: for an option that does not exist, a loss that reduces to a mean, or what
+            is no loss or no search.
 
     Source: seed B ¶30–36, ¶47. Trap: the mean of torch's weighted losses divides by weights, this
     one by positions. And a network that learns only from labels moved to it may drift: give
@@ -179,7 +182,13 @@ class AlignedLoss(nn.Module):
         if getattr(loss, "reduction", "none") != "none":
             raise SettingsError(
                 f"{type(loss).__name__} must leave positions apart; make it with reduction='none' "
-                "and ask AlignedLoss for the mean"
+                "and ask AlignedLoss for the mean, or, where it cannot, take a name as 'dice_ce'"
+            )
+        if (not callable(loss) and not isinstance(loss, str)) or isinstance(loss, type):
+            named = getattr(loss, "__name__", type(loss).__name__)
+            raise SettingsError(
+                f"a loss is one that is made, as CrossEntropyLoss(reduction='none'), a function, "
+                f"or a name as 'dice_ce', not {named}"
             )
         if isinstance(loss, str):
             make_loss(loss)
@@ -189,6 +198,11 @@ class AlignedLoss(nn.Module):
         self.reduction = reduction
         self.place = Procedure(aligner, ignore_index, activation, fill, subpixel)
         self.knows_valid = isinstance(loss, str) or _arguments(loss) == 3
+
+    def extra_repr(self) -> str:
+        """What ``repr`` shows beside the loss."""
+        named = f"{self.loss!r}, " if isinstance(self.loss, str) else ""
+        return f"{named}{self.place.aligner!r}, reduction={self.reduction!r}"
 
     def forward(
         self,
@@ -232,7 +246,8 @@ class AlignedLoss(nn.Module):
         prediction = torch.where(valid.unsqueeze(1), prediction, 0)
         if self.knows_valid:
             return self._of_samples(prediction, found)
-        value: Tensor = cast(Callable[..., Tensor], self.loss)(prediction, found.label)
+        label = _indices(found.label, valid)
+        value: Tensor = cast(Callable[..., Tensor], self.loss)(prediction, label)
         channels = value.ndim == valid.ndim + 1
         if (value.shape[:1] + value.shape[1 + channels :]) != valid.shape:
             raise _reduced(value, valid)
@@ -245,7 +260,7 @@ class AlignedLoss(nn.Module):
         return value.sum() / (valid.sum() * (value.shape[1] if channels else 1)).clamp(min=1)
 
     def _of_samples(self, prediction: Tensor, found: Alignment) -> Tensor:
-        label, valid, loss = found.label, found.valid, self.loss
+        label, valid, loss = _indices(found.label, found.valid), found.valid, self.loss
         if label.ndim > valid.ndim and label.shape[1] == 1 < prediction.shape[1]:
             label = read_claim(label, prediction)
         if isinstance(loss, str):
@@ -258,6 +273,11 @@ class AlignedLoss(nn.Module):
         if self.reduction == "sum":
             return value.sum()
         return value.sum() / valid.flatten(1).any(1).sum().clamp(min=1)
+
+
+def _indices(label: Tensor, valid: Tensor) -> Tensor:
+    """Class indices as losses want them; labels with channels as they are."""
+    return label.long() if label.ndim == valid.ndim and not label.is_floating_point() else label
 
 
 def _aligner(

@@ -16,7 +16,12 @@ from labelmend.alignment.margins import Fill, centre, embed
 from labelmend.alignment.refinement import refine
 from labelmend.alignment.shifts import shift_subpixel
 from labelmend.errors import SettingsError, ShapeError, unknown
-from labelmend.losses.valid_positions import at_least_single, softmax, type_and_shape
+from labelmend.losses.valid_positions import (
+    at_least_single,
+    check_tensors,
+    softmax,
+    type_and_shape,
+)
 from labelmend.types import HELD, IN_PLACE, MOVED, Alignment
 
 Activation = Literal["softmax", "sigmoid"]
@@ -66,7 +71,7 @@ class Procedure:
             :func:`labelmend.alignment.refinement.refine`; they then carry a derivative.
 
     Raises:
-        SettingsError: for an activation that does not exist.
+        SettingsError: for an activation that does not exist, or an aligner that is no search.
 
     Source: seed B4, figure 3 (¶32, ¶39, ¶45–47); ``fill="mean"`` is its first form. Trap: a margin
     that is made up counts as evidence, for where it is flat the label should be, too.
@@ -88,6 +93,9 @@ class Procedure:
     def __post_init__(self) -> None:
         if self.activation is not None and self.activation not in ACTIVATIONS:
             raise unknown("activation", self.activation, ACTIVATIONS)
+        if not callable(self.aligner) or isinstance(self.aligner, type):
+            named = getattr(self.aligner, "__name__", type(self.aligner).__name__)
+            raise SettingsError(f"an aligner is a search as ShiftAligner(window=8), not {named}")
 
     def __call__(
         self,
@@ -112,6 +120,9 @@ class Procedure:
             ShapeError: where shapes, types or devices do not fit.
             SettingsError: where label and activation do not fit.
         """
+        given = {"valid": valid, "strong": strong, "group": group}
+        given = {name: value for name, value in given.items() if value is not None}
+        check_tensors(prediction=prediction, label=label, **given)
         claim = read_claim(label, prediction, one_hot=self.activation == "softmax")
         valid = known_positions(label, prediction, valid, self.ignore_index)
         check_label(claim, valid)
@@ -246,12 +257,14 @@ def read_claim(label: Tensor, prediction: Tensor, *, one_hot: bool = False) -> T
     >>> read_claim(torch.tensor([[[0.0, 1.0]]]), torch.zeros(1, 3, 2))
     tensor([[0, 1]])
     """
-    if label.ndim == prediction.ndim - 1 and not label.is_floating_point():
+    flat = label.ndim == prediction.ndim - 1
+    if flat and not label.is_floating_point() and prediction.shape[1] > 1:
         return label.long()
     if label.ndim != prediction.ndim or label.shape[1] not in (1, prediction.shape[1]):
         raise ShapeError(
-            f"label must be whole (batch, *space) or (batch, 1 or {prediction.shape[1]}, *space) "
-            f"to fit prediction {tuple(prediction.shape)}, not {type_and_shape(label)}"
+            f"label must be {_forms(prediction.shape[1])} to fit prediction "
+            f"{tuple(prediction.shape)}, not {type_and_shape(label)}"
+            + ("; label.unsqueeze(1) is" * (flat and label.ndim > 1))
         )
     if prediction.shape[1] > 1 and label.shape[1] == 1:
         finite = label.isfinite()
@@ -264,6 +277,12 @@ def read_claim(label: Tensor, prediction: Tensor, *, one_hot: bool = False) -> T
     if one_hot and label.shape[1] > 1:
         return label.to(torch.promote_types(label.dtype, torch.float32)).argmax(1)
     return label if label.is_floating_point() else label.float()
+
+
+def _forms(channels: int) -> str:
+    if channels == 1:
+        return "(batch, 1, *space)"
+    return f"whole (batch, *space) or (batch, 1 or {channels}, *space)"
 
 
 def known_positions(

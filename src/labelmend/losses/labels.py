@@ -35,12 +35,14 @@ name                                column of class ``c``
 ==================================  =====================================================
 
 All of them can be differentiated in reverse and forward mode and mapped with ``torch.func``.
-They raise ShapeError where shapes or types do not fit; a class index out of range at a valid
-position is refused by torch itself. Source: seed A ¶43, seed B ¶19, ¶35.
+They raise ShapeError where shapes or types do not fit, or a class index at a valid position has
+no logits (on a GPU torch refuses that by itself, later and in its own words). Source: seed A
+¶43, seed B ¶19, ¶35.
 """
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
 class LossByClass(Protocol):
     """A loss that keeps classes apart as well; its sum over classes is the plain loss."""
 
-    def __call__(self, logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, label: Tensor, valid: Tensor, /) -> Tensor:
         """As :class:`labelmend.types.Loss`, but → ``(batch, classes)``; channels in regression."""
         ...
 
@@ -226,6 +228,8 @@ LOSSES: tuple[str, ...] = tuple(_BY_NAME)
 REGRESSION_LOSSES: tuple[str, ...] = ("l1", "l2")
 """Those of them that compare continuous values."""
 
+_TASKS = ("segmentation", "regression")
+
 
 def make_loss(
     name: str, task: Task = "segmentation", *, by_class: bool = False
@@ -233,8 +237,8 @@ def make_loss(
     """The loss of that name; with ``by_class``, its :class:`LossByClass`.
 
     Raises:
-        SettingsError: for an unknown name, with the nearest known one, or a loss that cannot
-            judge this task.
+        SettingsError: for an unknown name or task, with the nearest known one, or a loss that
+            cannot judge this task.
 
     >>> make_loss("dice") is dice
     True
@@ -245,8 +249,15 @@ def make_loss(
     Traceback (most recent call last):
     labelmend.errors.SettingsError: unknown loss 'dise'; did you mean 'dice'?
     """
+    if not isinstance(name, str):
+        raise SettingsError(
+            f"a loss is made by its name, one of {', '.join(LOSSES)}, not of a "
+            f"{type(name).__name__}"
+        )
     if name not in _BY_NAME:
         raise unknown("loss", name, LOSSES)
+    if task not in _TASKS:
+        raise unknown("task", task, _TASKS)
     if task == "regression" and name not in REGRESSION_LOSSES:
         raise SettingsError(
             f"loss {name!r} needs class labels, but these are continuous values; "
@@ -269,8 +280,7 @@ def present(label: Tensor, valid: Tensor, classes: int) -> Tensor:
         classes: how many classes or channels there are, background included.
 
     Raises:
-        ShapeError: where shapes, types or devices do not fit. A class index out of range at a
-            valid position is refused by torch itself.
+        ShapeError: where shapes, types or devices do not fit, or there is no such class.
 
     >>> present(torch.tensor([[0, 2, 1]]), torch.tensor([[True, True, False]]), classes=3)
     tensor([[ True, False,  True]])
@@ -285,7 +295,11 @@ def present(label: Tensor, valid: Tensor, classes: int) -> Tensor:
         return valid.flatten(1).any(1, keepdim=True).expand(-1, classes)
     index = _class_indices(label, valid).flatten(1)
     area = torch.zeros(len(valid), classes, dtype=torch.int64, device=label.device)
-    return area.scatter_add(1, index, valid.flatten(1).long()) > 0
+    try:
+        return area.scatter_add(1, index, valid.flatten(1).long()) > 0
+    except (RuntimeError, IndexError) as error:
+        _refuse_class(error, classes)
+        raise
 
 
 def _known_classes(logits: Tensor, label: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -300,9 +314,29 @@ def _class_indices(label: Tensor, valid: Tensor) -> Tensor:
     if label.dtype != torch.int64 or label.shape != valid.shape:
         raise ShapeError(
             f"class indices must be int64 {tuple(valid.shape)}, "
-            f"not {type_and_shape(label)}; continuous labels take l1 or l2"
+            f"not {type_and_shape(label)}; {_way_to_indices(label, valid)}"
         )
     return torch.where(valid, label, 0)
+
+
+def _way_to_indices(label: Tensor, valid: Tensor) -> str:
+    if label.ndim == valid.ndim + 1 and label.shape[:1] + label.shape[2:] == valid.shape:
+        if label.shape[1] == 1:
+            return "label[:, 0].long() makes them; continuous labels take l1 or l2"
+        return "of one-hot labels label.argmax(1) makes them; continuous labels take l1 or l2"
+    if label.shape == valid.shape and not label.is_floating_point():
+        return "label.long() makes them"
+    return "continuous labels take l1 or l2"
+
+
+def _refuse_class(error: Exception, classes: int) -> None:
+    """Say of which class torch found no logits, where that is what it complains of."""
+    found = re.search(r"index (-?\d+) is out of bounds", str(error))
+    if found is not None:
+        raise ShapeError(
+            f"label holds class {found[1]} where it is valid, but there are classes 0 to "
+            f"{classes - 1}; if that stands for nobody said, give valid & (label != {found[1]})"
+        ) from error
 
 
 def _difference(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
@@ -314,17 +348,26 @@ def _difference(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
         raise ShapeError(
             f"a continuous label must have the shape of the prediction, {tuple(logits.shape)}, "
             f"not {tuple(label.shape)}"
+            + ("; label.unsqueeze(1) has" * (label.unsqueeze(1).shape == logits.shape))
         )
     return zero_invalid(logits, valid) - zero_invalid(label, valid)
 
 
 def _log_probability(logits: Tensor, label: Tensor) -> Tensor:
-    return logits.log_softmax(1).gather(1, label.unsqueeze(1)).squeeze(1)
+    try:
+        return logits.log_softmax(1).gather(1, label.unsqueeze(1)).squeeze(1)
+    except (RuntimeError, IndexError) as error:
+        _refuse_class(error, logits.shape[1])
+        raise
 
 
 def _one_hot(label: Tensor, logits: Tensor) -> Tensor:
     # Scattering, unlike comparing, refuses a class that does not exist.
-    return torch.zeros_like(logits).scatter(1, label.unsqueeze(1), 1.0)
+    try:
+        return torch.zeros_like(logits).scatter(1, label.unsqueeze(1), 1.0)
+    except (RuntimeError, IndexError) as error:
+        _refuse_class(error, logits.shape[1])
+        raise
 
 
 def _mean_by_label(values: Tensor, label: Tensor, valid: Tensor, classes: int) -> Tensor:

@@ -884,3 +884,71 @@ def test_bent_predictions_keep_their_number_type():
             watching(z.to(dtype), label)
         assert seen == [dtype]
     torch.testing.assert_close(criterion(z.half(), label), exact, rtol=1e-2, atol=1e-3)
+
+
+# --- what other people's loops hand over -----------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("loss", ["dice_ce", nn.CrossEntropyLoss(reduction="none")])
+def test_a_loss_gets_class_indices_of_the_type_that_losses_take(kind, loss):
+    true = texture((24, 28))
+    z, label = logits_of(true), true.roll(2, 1)
+    criterion = AlignedLoss(loss, NEAR)
+    torch.testing.assert_close(criterion(z, label.to(kind)), criterion(z, label))
+    assert criterion.align(z, label.to(kind)).label.dtype == kind  # in the type it was given in
+
+
+def test_labels_of_two_classes_may_be_bools():
+    true = texture((24, 28), classes=2)
+    z = logits_of(true, 2)
+    for loss in ("dice_ce", nn.CrossEntropyLoss(reduction="none")):
+        criterion = AlignedLoss(loss, NEAR)
+        torch.testing.assert_close(criterion(z, true > 0), criterion(z, true))
+
+
+@pytest.mark.parametrize("wrong", [nn.CrossEntropyLoss, None, 3])
+def test_what_is_no_loss_is_refused_before_it_is_called(wrong):
+    with pytest.raises(SettingsError, match="a loss is one that is made, as CrossEntropyLoss"):
+        AlignedLoss(wrong)
+
+
+@pytest.mark.parametrize("wrong", [ShiftAligner, None, 8])
+def test_what_is_no_search_is_refused_before_it_is_called(wrong):
+    with pytest.raises(SettingsError, match=r"an aligner is a search as ShiftAligner\(window=8\)"):
+        AlignedLoss("dice", wrong)
+
+
+def test_what_is_no_tensor_is_refused_in_one_line():
+    true = texture((24, 28))
+    z, criterion = logits_of(true), AlignedLoss("dice", NEAR)
+    with pytest.raises(ShapeError, match="prediction must be a tensor, not a dict"):
+        criterion({"out": z}, true)
+    with pytest.raises(ShapeError, match="label must be a tensor, not a ndarray; torch.as_tensor"):
+        align(z, true.numpy())
+    with pytest.raises(ShapeError, match="strong must be a tensor, not a list"):
+        criterion(z, true, strong=[True, False, False])
+    with pytest.raises(ShapeError, match="group must be a tensor, not a list"):
+        criterion(z, true, group=["ann", "ann", "bob"])
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.int64])
+def test_a_label_beside_one_channel_that_lacks_its_own_is_refused_with_the_way_out(kind):
+    criterion = AlignedLoss(nn.BCEWithLogitsLoss(reduction="none"), NEAR)
+    words = r"label must be \(batch, 1, \*space\) to fit .*; label\.unsqueeze\(1\) is"
+    with pytest.raises(ShapeError, match=words):
+        criterion(torch.zeros(2, 1, 9, 9), torch.zeros(2, 9, 9).to(kind))
+
+
+def test_a_criterion_shows_what_it_does():
+    shown = repr(AlignedLoss("dice", NEAR))
+    assert "'dice', ShiftAligner(window=4" in shown and "reduction='mean'" in shown
+
+
+def test_near_is_an_option_of_one_call():
+    true = texture((24, 28))
+    by_call = align(logits_of(true), true.roll(2, 1), window=4, near=2.0)
+    by_search = ShiftAligner(window=4, near=2.0)(
+        logits_of(true), true.roll(2, 1), torch.ones_like(true, dtype=torch.bool)
+    )
+    assert torch.equal(by_call.displacement, by_search.displacement)

@@ -1,7 +1,10 @@
 import pickle
+import warnings
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from labelmend.errors import SettingsError, ShapeError
 from labelmend.losses import LOSSES, REGRESSION_LOSSES, make_loss, present
@@ -308,7 +311,7 @@ def test_a_class_that_does_not_exist_is_not_said_to_be_absent(wrong):
     _, label, valid = draw("segmentation")
     valid[1, 2, 3] = True
     label[1, 2, 3] = wrong
-    with pytest.raises((RuntimeError, IndexError), match="out of bounds"):
+    with pytest.raises(ShapeError, match=f"holds class {wrong} .*, but there are classes 0 to 2"):
         present(label, valid, 3)
 
 
@@ -378,8 +381,69 @@ def test_a_class_that_does_not_exist_is_never_taken_for_another(name, wrong):
     logits, label, valid = draw("segmentation")
     valid[1, 2, 3] = True
     label[1, 2, 3] = wrong
-    with pytest.raises((RuntimeError, IndexError), match="out of bounds"):
+    words = f"holds class {wrong} .*, but there are classes 0 to 2; .*label != {wrong}"
+    with pytest.raises(ShapeError, match=words):
         make_loss(name)(logits, label, valid)
+    with pytest.raises(ShapeError, match=words):
+        torch.func.vmap(lambda *one: make_loss(name)(*(v[None] for v in one)))(logits, label, valid)
+    make_loss(name)(logits, label, valid & (label != wrong))  # as it says
+
+
+@pytest.mark.parametrize(
+    ("change", "way"),
+    [
+        (lambda label: label.to(torch.uint8), "label.long() makes them"),
+        (lambda label: label > 0, "label.long() makes them"),
+        (lambda label: label.unsqueeze(1), "label[:, 0].long() makes them"),
+        (lambda label: functional.one_hot(label, 3).movedim(-1, 1), "label.argmax(1) makes them"),
+        (lambda label: label.float(), "continuous labels take l1 or l2"),
+    ],
+)
+def test_labels_in_other_forms_are_refused_with_the_way_to_indices(change, way):
+    logits, label, valid = draw("segmentation")
+    with pytest.raises(ShapeError) as caught:
+        losses.dice_ce(logits, change(label), valid)
+    assert "class indices must be int64" in str(caught.value) and way in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (0, {}, "logits must be a tensor, not a dict"),
+        (0, (), "logits must be a tensor, not a tuple"),
+        (1, np.zeros((2, 4)), "label must be a tensor, not a ndarray; torch.as_tensor"),
+        (2, None, "valid must be a tensor, not a NoneType; where all is known it is torch.ones"),
+    ],
+)
+def test_what_is_no_tensor_is_refused_in_one_line(place, value, words):
+    given = list(draw("segmentation"))
+    given[place] = value
+    with pytest.raises(ShapeError, match=words):
+        losses.dice_ce(*given)
+
+
+def test_one_logit_is_refused_with_a_way_that_is_right():
+    logits, label, valid = draw("segmentation", classes=2)
+    one = logits[:, 1:] - logits[:, :1]
+    with pytest.raises(ShapeError, match="at least 2 classes, .*torch.cat"):
+        losses.cross_entropy(one, label, valid)
+    two = torch.cat([torch.zeros_like(one), one], 1)
+    torch.testing.assert_close(
+        losses.cross_entropy(two, label, valid), losses.cross_entropy(logits, label, valid)
+    )
+
+
+def test_a_continuous_label_without_its_channel_is_refused_with_the_way_out():
+    logits, _, valid = draw("segmentation")
+    with pytest.raises(ShapeError, match=r"not \(.*\); label\.unsqueeze\(1\) has"):
+        losses.l1(logits[:, :1], logits[:, 0], valid)
+
+
+def test_a_loss_is_made_by_name_for_a_task_that_there_is():
+    with pytest.raises(SettingsError, match="not of a CrossEntropyLoss"):
+        make_loss(torch.nn.CrossEntropyLoss())
+    with pytest.raises(SettingsError, match="unknown task 'regress'; did you mean 'regression'"):
+        make_loss("l1", "regress")
 
 
 def test_names():
@@ -389,3 +453,13 @@ def test_names():
         make_loss("crossentropy")
     with pytest.raises(SettingsError, match="use one of l1, l2"):
         make_loss("dice_ce", "regression", by_class=True)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_compiles_to_one_graph(name):
+    inputs = draw("segmentation")
+    loss = make_loss(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about its own internals
+        compiled = torch.compile(loss, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(*inputs), loss(*inputs))
