@@ -6,6 +6,7 @@ import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -31,7 +32,7 @@ def call_with(network: nn.Module, params: Parameters, image: Tensor) -> Tensor:
         image: what the network takes.
 
     Raises:
-        SettingsError: for a name that the network has not, or a network in ``DataParallel``.
+        SettingsError: for a name that the network has not, or one in ``DataParallel`` or scripted.
 
     >>> import torch
     >>> network = nn.Linear(2, 1, bias=False)
@@ -42,6 +43,11 @@ def call_with(network: nn.Module, params: Parameters, image: Tensor) -> Tensor:
         raise SettingsError(
             "DataParallel copies parameters at every call; hand over the network in it, "
             "network.module, and its parameters"
+        )
+    if isinstance(network, torch.jit.ScriptModule):
+        raise SettingsError(
+            "of a scripted or traced network no parameter can be replaced; hand over the network "
+            "that it was made of"
         )
     places = _places(network)
     known = dict(network.named_parameters())

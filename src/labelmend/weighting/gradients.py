@@ -383,6 +383,6 @@ def per_sample(losses: Tensor) -> Tensor:
     if losses.ndim != 1:
         raise ShapeError(
             f"one loss per sample is needed, shaped (batch,), not {tuple(losses.shape)}; "
-            "do not average inside the loss"
+            + ("sum over the rest" if losses.ndim else "do not average inside the loss")
         )
     return losses

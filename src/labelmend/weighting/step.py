@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from labelmend.errors import NonFiniteError, ShapeError
+from labelmend.errors import NonFiniteError, SettingsError, ShapeError
 from labelmend.types import Batch, Loss
 from labelmend.weighting.ambient import bare, derivable, own_precision
 from labelmend.weighting.calls import (
@@ -54,7 +54,8 @@ def weight_step(
     Args:
         table: whose weights of ``weak.index`` move.
         network: ``image -> (batch, classes, *space)``; of one wrapped for several devices or
-            processes, the network inside is judged.
+            processes, the network inside is judged. Another thread must not use it meanwhile:
+            it would get other parameters; give it a copy.
         loss: one value per sample, such as :func:`labelmend.make_loss` gives.
         strong: a dozen samples with trusted labels, not augmented, on whatever device.
         weak: the ones to judge, not augmented either. They are judged beside each other: thirty
@@ -93,6 +94,9 @@ def weight_step(
     >>> table.weight.round(decimals=1).tolist()
     [1.0, 1.0, 0.7, 0.7, 0.3]
     """
+    if not isinstance(network, nn.Module) or isinstance(network, torch.jit.ScriptModule):
+        kind = type(network).__name__
+        raise SettingsError(f"a network is an nn.Module that is not scripted, not a {kind}")
     network = unwrapped(network)
     _check(table, strong, weak)
     check_loss(loss)

@@ -170,9 +170,14 @@ class WeightTable:
 
         Raises:
             NonFiniteError: when evidence or rate is NaN or infinite; nothing has changed then.
+            SettingsError: for a rule that is no function.
             ShapeError: when a sample comes twice or is not in the table, or evidence does not fit.
         """
         self._check(index, evidence)
+        if not callable(rule):
+            raise SettingsError(
+                f"a rule is a function, such as labelmend.weighting.rules.normalised, not {rule!r}"
+            )
         if not math.isfinite(rate):
             raise NonFiniteError(f"the rate of an update must be a number, not {rate}")
         index = index.long()

@@ -172,6 +172,23 @@ def test_what_is_no_loss_or_no_batch_is_refused_in_one_line() -> None:
         judged(Several(), batch, lambda z, label, valid: LOSS(z["out"], label, valid))
 
 
+def test_what_is_no_network_is_refused_in_one_line() -> None:
+    net, batch = network(), samples()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own: scripting has seen its days
+        scripted = torch.jit.script(net)
+    for wrong in (scripted, net.forward):
+        with pytest.raises(SettingsError, match="a network is an nn.Module that is not scripted"):
+            judged(wrong, batch)
+    with pytest.raises(SettingsError, match="of a scripted or traced network no parameter"):
+        similarity(scripted, batch)
+
+
+def test_a_loss_by_class_is_not_said_to_be_averaged() -> None:
+    with pytest.raises(ShapeError, match=r"not \(2, 2\); sum over the rest"):
+        judged(network(), samples(), make_loss("dice_ce", by_class=True))
+
+
 def test_a_loss_that_picks_from_what_a_network_returns_has_similarities() -> None:
     def loss(found, label, valid):
         return LOSS(found["out"], label, valid)

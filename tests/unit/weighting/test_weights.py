@@ -392,6 +392,12 @@ def test_what_is_no_place_is_refused(index) -> None:
         table.update(index, torch.ones(1), plain, rate=0.1)
 
 
+def test_a_rule_is_a_function_and_not_its_name() -> None:
+    table = WeightTable.start(torch.tensor([True, False]), 0.5)
+    with pytest.raises(SettingsError, match="a rule is a function, such as .*, not 'adam'"):
+        table.update(torch.tensor([1]), torch.ones(1), "adam", rate=0.1)
+
+
 def test_a_rate_that_is_no_number_moves_nothing() -> None:
     table = WeightTable.start(torch.tensor([True, False]), 0.5)
     with pytest.raises(NonFiniteError, match="rate"):
