@@ -246,7 +246,9 @@ class AlignedLoss(nn.Module):
         prediction = torch.where(valid.unsqueeze(1), prediction, 0)
         if self.knows_valid:
             return self._of_samples(prediction, found)
-        label = _indices(found.label, valid)
+        label = found.label
+        if label.ndim == valid.ndim or isinstance(self.loss, nn.CrossEntropyLoss | nn.NLLLoss):
+            label = _indices(label, prediction)
         value: Tensor = cast(Callable[..., Tensor], self.loss)(prediction, label)
         channels = value.ndim == valid.ndim + 1
         if (value.shape[:1] + value.shape[1 + channels :]) != valid.shape:
@@ -260,9 +262,7 @@ class AlignedLoss(nn.Module):
         return value.sum() / (valid.sum() * (value.shape[1] if channels else 1)).clamp(min=1)
 
     def _of_samples(self, prediction: Tensor, found: Alignment) -> Tensor:
-        label, valid, loss = _indices(found.label, found.valid), found.valid, self.loss
-        if label.ndim > valid.ndim and label.shape[1] == 1 < prediction.shape[1]:
-            label = read_claim(label, prediction)
+        label, valid, loss = _indices(found.label, prediction), found.valid, self.loss
         if isinstance(loss, str):
             loss = make_loss(loss, "regression" if label.is_floating_point() else "segmentation")
         value = loss(prediction, label, valid)
@@ -275,9 +275,11 @@ class AlignedLoss(nn.Module):
         return value.sum() / valid.flatten(1).any(1).sum().clamp(min=1)
 
 
-def _indices(label: Tensor, valid: Tensor) -> Tensor:
-    """Class indices as losses want them; labels with channels as they are."""
-    return label.long() if label.ndim == valid.ndim and not label.is_floating_point() else label
+def _indices(label: Tensor, prediction: Tensor) -> Tensor:
+    """Class indices as losses want them; values with channels as they are."""
+    if label.ndim < prediction.ndim:
+        return label if label.is_floating_point() else label.long()
+    return read_claim(label, prediction) if label.shape[1] == 1 < prediction.shape[1] else label
 
 
 def _aligner(

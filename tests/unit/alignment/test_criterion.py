@@ -897,6 +897,8 @@ def test_a_loss_gets_class_indices_of_the_type_that_losses_take(kind, loss):
     criterion = AlignedLoss(loss, NEAR)
     torch.testing.assert_close(criterion(z, label.to(kind)), criterion(z, label))
     assert criterion.align(z, label.to(kind)).label.dtype == kind  # in the type it was given in
+    torch.testing.assert_close(criterion(z, label.to(kind).unsqueeze(1)), criterion(z, label))
+    torch.testing.assert_close(criterion(z, label.float().unsqueeze(1)), criterion(z, label))
 
 
 def test_labels_of_two_classes_may_be_bools():
