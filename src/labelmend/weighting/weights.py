@@ -256,13 +256,14 @@ class WeightTable:
         """Refuse samples that are not in the table.
 
         Raises:
-            ShapeError: naming the places that are outside.
+            ShapeError: naming the first places that are outside.
         """
         outside = index[(index < 0) | (index >= len(self.weight))].tolist()
         if outside:
+            more = f" and {len(outside) - 5} more" if len(outside) > 5 else ""
             raise ShapeError(
-                f"the table has places 0 to {len(self.weight) - 1}, not {outside}; an index is "
-                "the place of a sample in the table"
+                f"the table has places 0 to {len(self.weight) - 1}, not {outside[:5]}{more}; an "
+                "index is the place of a sample in the table"
             )
 
     def _check(self, index: Tensor, evidence: Tensor) -> None:

@@ -398,6 +398,12 @@ def test_a_rule_is_a_function_and_not_its_name() -> None:
         table.update(torch.tensor([1]), torch.ones(1), "adam", rate=0.1)
 
 
+def test_many_places_that_are_not_there_are_counted_and_not_listed() -> None:
+    table = WeightTable.start(torch.tensor([True, False]), 0.5)
+    with pytest.raises(ShapeError, match=r"not \[2, 3, 4, 5, 6\] and 93 more; an index"):
+        table.check_places(torch.arange(2, 100))
+
+
 def test_a_rate_that_is_no_number_moves_nothing() -> None:
     table = WeightTable.start(torch.tensor([True, False]), 0.5)
     with pytest.raises(NonFiniteError, match="rate"):
