@@ -114,11 +114,20 @@ def test_a_label_in_place_stays_to_the_bit(case, scene, seed):
     assert torch.equal(found.label, label) and found.valid.all()
 
 
-@given(st.sampled_from([c for c in CASES if c[0] not in ("correlation", "phase")]), small, seeds)
+# Products grow with what is beside; values of a small patch that share a bin know less of each other
+# than of a place where values lie farther apart. In scenes of some size both stay, as seen above.
+FAIR = [c for c in CASES if c[0] not in ("correlation", "phase")]
+FAIR.remove(("mutual_information", True))
+
+
+@given(st.sampled_from(FAIR), small, seeds)
 def test_a_perfect_prediction_moves_no_label_at_all(case, space, seed):
     name, continuous = case
     _, label, valid, _ = anything(continuous, space, seed)
-    z = label if continuous else 30 * one_hot(label, 3).movedim(-1, 1).double()
+    z = label
+    if not continuous:  # certain of every class beside the background, and of the background itself
+        z = 60 * one_hot(label, 3).movedim(-1, 1).double() - 30
+        z[:, 0] = 0
     for aligner in (ShiftAligner(3, name), PatchAligner(2, ShiftAligner(2, name))):
         found = aligner(z, label, valid)
         assert not found.displacement.any()
