@@ -117,8 +117,8 @@ class Placing:
         """The samples with their labels where they were last found to belong."""
         index = batch.index.cpu()
         nothing = torch.zeros_like(self.table.displacement[index])
-        known = torch.zeros(len(index), dtype=torch.bool)
-        used = self._centred(self.table.blended(index, nothing, known), known)
+        unseen = torch.zeros(len(index), dtype=torch.bool)
+        used = self._centred(self.table.blended(index, nothing, unseen), self._known(index))
         moves = self.learns[index].unsqueeze(1)
         used = torch.where(moves, used, 0).round().long()
         device = batch.label.device
@@ -157,19 +157,24 @@ class Placing:
 
     def _used(self, found: Found) -> Tensor:
         """The displacements that labels move by, ``(batch, dims)`` int64, in the image's axes."""
-        clear = is_clear(found.reason)
+        known = clear = is_clear(found.reason)
         if self.table.group is None:
             used = self.table.blended(found.index, found.displacement, clear)
+            known = clear | self._known(found.index)
         else:
             used = torch.where(clear.unsqueeze(1), found.displacement, 0)
-        used = self._centred(used, clear)
+        used = self._centred(used, known)
         return torch.where(self.learns[found.index].unsqueeze(1), used, 0).round().long()
 
-    def _centred(self, used: Tensor, clear: Tensor) -> Tensor:
+    def _known(self, index: Tensor) -> Tensor:
+        """Whether the place of a label was clear at some look, be it where the label is."""
+        return self.table.clear[index] > 0
+
+    def _centred(self, used: Tensor, known: Tensor) -> Tensor:
+        """Less the mean of all, where a label's place is ``known``, ``(looked at,)`` bool."""
         if not self.centred:
             return used
-        moves = clear | (used != 0).any(1)
-        return torch.where(moves.unsqueeze(1), used - self.table.offset(self.learns), used)
+        return torch.where(known.unsqueeze(1), used - self.table.offset(self.learns), used)
 
     # ------------------------------------------------------------------ more than shifts
 

@@ -139,6 +139,19 @@ def test_the_mean_shift_can_be_held_at_zero() -> None:
     assert torch.equal(placed.label[placed.valid], wanted[placed.valid])
 
 
+def test_a_label_that_lies_right_takes_part_when_the_mean_is_held_at_zero() -> None:
+    logits, batch = scene([(4, 0), (0, 0)])
+    place = placing(2, centred=True)
+    place.table.update(place(logits, batch, 0).found)  # found −4 and 0, less their mean
+    wanted = torch.stack([batch.label[0].roll(-2, 0), batch.label[1].roll(2, 0)])
+    recalled = place.recalled(batch)
+    assert torch.equal(recalled.label[recalled.valid], wanted[recalled.valid])
+    now = place(torch.zeros_like(logits), batch, 1)  # nobody can tell any more
+    for placed in (place(logits, batch, 1), now):
+        assert torch.equal(placed.label, recalled.label)
+        assert torch.equal(placed.valid, recalled.valid)
+
+
 def test_half_precision_and_gradients_make_no_difference() -> None:
     logits, batch = scene([(1, 1), (0, 2)])
     whole = placing(2)(logits.requires_grad_(), batch, 0)
