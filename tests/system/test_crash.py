@@ -19,7 +19,7 @@ import torch
 
 from labelmend.config import Settings
 from labelmend.errors import DamagedError, RunError, StorageError
-from labelmend.runs import Checkpoint, Run
+from labelmend.runs import Checkpoint, Run, write_atomically
 from labelmend.runs.disk import Disk
 from labelmend.types import DataSet, DataSpec, Sample
 
@@ -298,6 +298,24 @@ def test_what_was_saved_has_reached_the_disk_name_and_all_before_anything_is_rem
         run.save(make_checkpoint(4))
     assert run.steps() == [1, 3, 4]
     assert {path for path in unsynced if path.exists()} == set()
+
+
+def test_a_file_that_was_replaced_has_reached_the_disk_and_so_has_its_name(tmp_path):
+    waiting: set[Path] = set()
+
+    def watch(number: int, name: str, arguments: tuple[object, ...]) -> None:
+        if name == "rename":
+            assert waiting == {tmp_path}, "renamed before what is in it was safe"
+        if name in ("create", "rename", "unlink"):
+            waiting.add(arguments[0].parent)
+        if name in ("write", "sync"):
+            file = Path(f"/proc/self/fd/{arguments[0]}").readlink()
+            (waiting.add if name == "write" else waiting.discard)(file)
+
+    for content in (b"one", b"two"):
+        with watched(watch):
+            write_atomically(tmp_path / "a", content)
+        assert waiting == set()
 
 
 def kill_at_random_moments(tmp_path: Path, times: int) -> int:
