@@ -449,6 +449,8 @@ def test_a_version_is_wanted_and_an_old_one_is_refused_with_the_new(page: Page) 
                 headers={"If-Match": same},
             )
             assert again.status_code == 412, same
+    two = [("If-Match", '"1"'), ("If-Match", '"0"')]
+    assert page.client.post(url, content=event("b", ACCEPT), headers=two).status_code == 412
     again = page.client.post(url, content=event("b", ACCEPT), headers={"If-Match": ' "1" '})
     assert again.status_code == 200
 

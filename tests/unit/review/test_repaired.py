@@ -15,6 +15,7 @@ from labelmend.catalogue.repairs import TABLE, read_repairs
 from labelmend.catalogue.scan import inspect
 from labelmend.errors import ChangedDataError, DataError, RunError
 from labelmend.files.readers import read_as, read_label
+from labelmend.inference.moved_labels import write_values
 from labelmend.review.desk import Desk, Done
 from labelmend.review.repaired import can_ignore, export_repairs, read_bases
 from labelmend.review.store import Store
@@ -315,6 +316,40 @@ def test_a_label_that_changed_on_disk_is_refused(review: Review) -> None:
     review.accept(label)
     Image.fromarray(np.zeros((20, 24), np.uint8)).save(review.root / label)
     with pytest.raises(ChangedDataError, match="is not the file"):
+        export_repairs(review.run, review.desk)
+    assert not (review.root / TABLE).exists()
+
+
+@pytest.mark.parametrize(("edited", "changed"), [(0, "original"), (1, "original"), (1, "repaired")])
+def test_a_label_that_changed_after_the_export_is_not_learned_from(
+    review: Review, edited: int, changed: str
+) -> None:
+    label = first_weak(review.run)
+    if edited:
+        review.edit(label)
+    review.accept(label)
+    export_repairs(review.run, review.desk)
+    repair = read_repairs(review.root)[label]
+    file = repair.repaired if changed == "repaired" else label
+    values = np.asarray(Image.open(review.root / file))
+    Image.fromarray(values[::-1].copy()).save(review.root / file)  # another one, and a label
+    found = inspect(review.root)
+    assert [problem.file for problem in found.problems] == [TABLE]
+    assert file in found.problems[0].message and found.dataset is not None
+    assert not {label, repair.repaired} & {sample.label for sample in found.dataset.samples}
+
+
+def test_a_file_that_does_not_hold_what_was_drawn_is_no_repair(
+    review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(target: Path, values: np.ndarray, *rest: Any) -> None:
+        write_values(target, np.zeros_like(values), *rest)
+
+    label = first_weak(review.run)
+    review.edit(label)
+    review.accept(label)
+    monkeypatch.setattr("labelmend.review.repaired.write_values", write)
+    with pytest.raises(DataError, match="does not hold what was drawn"):
         export_repairs(review.run, review.desk)
     assert not (review.root / TABLE).exists()
 

@@ -169,3 +169,13 @@ def test_an_aligner_of_ones_own_may_say_as_little_as_it_likes() -> None:
     placed = placing(2, search=own, learns=torch.tensor([True, False]))(logits, batch, 0)
     assert torch.equal(placed.label[1], batch.label[1])
     assert placed.found.reason.tolist() == [MOVED] and UNSURE not in placed.found.reason
+
+
+def test_no_gradient_of_the_prediction_reaches_an_aligner_of_ones_own() -> None:
+    logits, batch = scene([(1, 0)])
+
+    def own(prediction, label, valid) -> Alignment:
+        assert not prediction.requires_grad
+        return Alignment(label, valid, torch.zeros(1, 2), torch.ones(1))
+
+    placing(1, search=own)(logits.requires_grad_(), batch, 0)
