@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from labelmend.training import mixed as module
 from labelmend.training.dual import pseudo_label, without_traces
 from labelmend.training.mixed import Cut, MixedObjective, Target
 from labelmend.training.objective import Objective, Parcel, scales
+from labelmend.training.placing import Placed
 from labelmend.types import Batch
 
 from . import oracle_mixed
@@ -296,6 +298,32 @@ def test_first_and_second_may_change_places(
         torch.testing.assert_close(
             gradients(other.total, network), gradients(one.total, network), rtol=1e-9, atol=1e-12
         )
+
+
+class Elsewhere:
+    """Labels were last found one position further on; nobody looks for them now."""
+
+    def recalled(self, batch: Batch) -> Batch:
+        return replace(batch, label=batch.label.roll(1, -1), valid=batch.valid.roll(1, -1))
+
+    def predictor_learns(self, step: int) -> bool:
+        return True
+
+    def __call__(self, logits: torch.Tensor, batch: Batch, *rest: object) -> Placed:
+        return Placed(batch.label, batch.valid, None, {})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_labels_are_cut_and_mixed_where_they_were_last_found(mode: str) -> None:
+    ways = {"trust": True, **MODES[mode]}
+    ways, number = {n: v for n, v in ways.items() if n != "networks"}, ways["networks"]
+    whole, nets = parcel(), named(number)
+    placed = objective(**ways)
+    placed = replace(placed, plain=replace(placed.plain, place=Elsewhere()))
+    moved = replace(whole, batch=Elsewhere().recalled(whole.batch))
+    third = placed(nets, whole).total - objective(0.0, **ways)(nets, whole).total
+    wanted = objective(**ways)(nets, moved).total - objective(0.0, **ways)(nets, moved).total
+    torch.testing.assert_close(third, wanted, rtol=1e-12, atol=1e-14)
 
 
 def test_a_pair_of_no_weight_teaches_nothing() -> None:
