@@ -103,6 +103,17 @@ def test_a_displacement_is_of_the_image_whichever_way_its_patch_is_turned(pose) 
     assert torch.equal(turned(turned(shown, pose[None]), pose[None], back=True), shown)
 
 
+@pytest.mark.parametrize("pose", POSES)
+def test_what_an_aligner_of_ones_own_finds_is_of_the_image_too(pose) -> None:
+    shown = torch.tensor([[2.0, 1.0]])
+
+    def own(prediction, label, valid) -> Alignment:
+        return Alignment(label, valid, turned(shown, pose[None]), torch.ones(1))
+
+    logits, batch = scene([(0, 0)], pose=pose[None])
+    assert torch.equal(placing(1, search=own)(logits, batch, 0).found.displacement, shown.double())
+
+
 def test_maps_are_turned_as_displacements_are() -> None:
     maps = torch.rand(4, 5, 5, generator=torch.Generator().manual_seed(1))
     pose = torch.stack(POSES)
