@@ -47,6 +47,15 @@ class Sayings(Silent):
         self.said.append(text)
 
 
+def test_averages_teach_in_the_place_of_networks(data, tmp_path, small) -> None:
+    ends = []
+    for name, keep in (("alone", 0.0), ("taught", 0.9)):
+        mixing = {"use": True, "hard": False, "ramp": 0.0, "average": keep}
+        run = fit(data, tmp_path / name, steps=3, **{**small, **DUAL, "mixing": mixing})
+        ends.append(run.load().tensors["main"])
+    assert any(not torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
 # ---------------------------------------------------------------------- resume
 
 

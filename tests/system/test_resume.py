@@ -153,6 +153,24 @@ def test_resuming_a_finished_run_changes_nothing(data, tmp_path, small) -> None:
     assert_same(remembered(out), before)
 
 
+def test_a_training_goes_on_from_the_last_checkpoint_and_not_the_best(
+    data, tmp_path, small
+) -> None:
+    class Begun(Silent):
+        def start(self, total, done):
+            self.at = done
+
+    run, begun = (
+        fit(data, tmp_path / "run", steps=4, **{**small, "save_every": 1, "keep": 3}),
+        Begun(),
+    )
+    run.rewind(3)
+    run.save(run.load(3), keep=3, best_step=2)
+    assert run.steps() == [2, 3]
+    resume(run.path, watcher=begun)
+    assert begun.at == 3 and run.load().step == 4
+
+
 def test_a_changed_label_stops_resuming(make_data, tmp_path, small) -> None:
     data = make_data(tmp_path / "data")
     fit(data, tmp_path / "run", steps=3, **small)

@@ -42,6 +42,14 @@ def test_early_stop_ends_with_the_best_checkpoint_kept(data, tmp_path, small) ->
     assert run.load("last").state["done"]
 
 
+def test_the_rate_rises_over_a_tenth_of_the_steps_and_then_falls(data, tmp_path, small) -> None:
+    chosen = {**small, "weighting": {"method": "constant"}, "optimiser": {"learning_rate": 0.01}}
+    run = fit(data, tmp_path / "run", steps=11, **chosen)
+    rates = [record["learning_rate"] for record in run.metrics("train")]
+    assert rates[:3] == pytest.approx([0.005, 0.01, 0.01])
+    assert rates[3:] == sorted(rates[3:], reverse=True) and rates[-1] < 0.001
+
+
 def test_the_callers_random_numbers_go_on_undisturbed(data, tmp_path, small) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)

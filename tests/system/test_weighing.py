@@ -23,6 +23,7 @@ from labelmend.training import judge
 from labelmend.training.assembly import fit, parts, resume, weighing
 from labelmend.training.objective import Objective
 from labelmend.training.reweigh import Reweigher
+from labelmend.training.validation import Validator
 
 from .test_resume import assert_same, remembered
 from .test_stopping import sending
@@ -292,14 +293,23 @@ def test_weights_stay_within_their_limits(train, update) -> None:
     assert max(weights) > 1
 
 
-def test_labels_that_are_not_trained_on_have_no_part_in_the_figures(crowd, train, tmp_path) -> None:
-    data = tmp_path / "data"
+def test_labels_that_are_not_trained_on_have_no_part_in_the_figures(
+    crowd, train, tmp_path, monkeypatch
+) -> None:
+    data, one, judged = tmp_path / "data", Validator._one, set()
+
+    def watched(self, network, index):
+        judged.add(self.samples.data.samples[index])
+        return one(self, network, index)
+
+    monkeypatch.setattr(Validator, "_one", watched)
     shutil.copytree(crowd, data)
     text = (data / "manifest.csv").read_text()
     (data / "manifest.csv").write_text(text.replace("weak,train,g6", "weak,val,g6"))
     run = train(data=data, mean=(0.5, 0.5))
     rows = {row["id"]: row["weight"] for row in run.weights() if row["quality"] == "weak"}
     assert len(rows) == 6
+    assert {(sample.split, sample.quality) for sample in judged} == {("val", "strong")}
     assert run.metrics("weights")[-1]["mean_weight"] == pytest.approx(0.5)
     assert np.mean(list(rows.values())) == pytest.approx(0.5)
     looked = run.weight_history()[0]["columns"]["loss"]
