@@ -47,6 +47,16 @@ def test_a_clear_difference_is_called_by_its_name(by: float, outcome: str) -> No
     assert weigh([(judged(alone.tolist()), judged(full.tolist()))]).difference == -found.difference
 
 
+def test_a_label_without_a_figure_in_one_training_is_compared_in_none() -> None:
+    """Else the mean of one seed would be set against that of two."""
+    first = judged([0.9, 0.8, 0.7]), judged([0.6, 0.6, 0.6])
+    second = judged([float("nan"), 0.8, 0.7]), judged([0.2, 0.6, 0.6])
+    found = weigh([first, second])
+    assert (found.samples, found.seeds) == (2, 2)
+    assert (found.full, found.alone) == pytest.approx((0.75, 0.6))
+    assert found.difference == pytest.approx(0.15)
+
+
 def test_labels_of_one_group_are_one_observation() -> None:
     """Forty slices of three patients are three patients."""
     rng = np.random.default_rng(1)
