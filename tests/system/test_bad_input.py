@@ -924,8 +924,9 @@ def test_one_clear_problem_names_the_file(each: Kind, tmp_path: Path) -> None:
     message = seen.problems[0].message
     assert "\n" not in message and str(tmp_path) not in message and " at 0x" not in message
     assert 20 < len(message) < 400
-    with pytest.raises(DataError, match="1 problem, the first: "):
+    with pytest.raises(DataError) as refused:
         open_data(root)
+    assert message in str(refused.value) and str(refused.value).count(file) >= 1
     _rows()[each.title] = (file, message)
 
 

@@ -213,7 +213,7 @@ MISTAKES = [
     spoilt("a file for a folder", "check FILE", a_file, "FILE", "not a folder"),
     spoilt("an empty folder", "check EMPTY", an_empty_folder, "EMPTY", "images/"),
     spoilt("images without labels", "check DATA", no_labels, "labels/strong"),
-    spoilt("one bad file", NEW_RUN, one_bad, "s0.png", "labelmend check DATA", "--allow-bad 1"),
+    spoilt("one bad file", NEW_RUN, one_bad, "s0.png", "--allow-bad 1"),
     spoilt("more bad files than allowed", f"{NEW_RUN} --allow-bad 1", two_bad, "2 problems"),
     spoilt("only weak labels", NEW_RUN, only_weak, "strong", "--preset pooled"),
     spoilt(

@@ -62,8 +62,10 @@ def _what_is_there(data: DataSet) -> list[str]:
         lines.append(f"{quality:>7}: {shown}")
     people = Counter(s.annotator for s in data.samples if s.quality == "weak" and s.annotator)
     if people:
+        nobody = sum(s.quality == "weak" for s in data.samples) - people.total()
         each = ", ".join(f"{who} {count}" for who, count in sorted(people.items()))
         lines[-1] += f"; by {each if len(people) <= _FEW else f'{len(people)} annotators'}"
+        lines[-1] += f", {nobody} by nobody named" * (nobody > 0)
     return lines
 
 

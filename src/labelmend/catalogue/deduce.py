@@ -16,6 +16,7 @@ from labelmend.types import ChannelAxis, DataSpec
 
 _MANY = 32
 _SEVERAL = 8
+_FAR = 10.0
 _USUAL_IGNORE = 255
 
 Classes = tuple[tuple[str, ...], tuple[int, ...]]
@@ -197,10 +198,23 @@ def _channel_names(
     spaces = [space_of(facts, dims, axis) for facts in labels.values()]
     count = Counter(space[0] for space in spaces if space is not None).most_common(1)
     channels = count[0][0] if count else 1
+    notes += _far_from_one([facts.limits for facts in labels.values() if facts.limits is not None])
     if said.classes:
         return said.classes
     notes.append(f"Labels have {channels} channels, called channel 1 and so on.")
     return tuple(f"channel {i + 1}" for i in range(channels))
+
+
+def _far_from_one(limits: list[tuple[float, float]]) -> list[str]:
+    """A note where the numbers of continuous labels are so large that a network hardly learns."""
+    low = min((low for low, _ in limits), default=0.0)
+    high = max((high for _, high in limits), default=0.0)
+    if max(abs(low), abs(high)) <= _FAR:
+        return []
+    return [
+        f"Labels hold numbers from {low:.4g} to {high:.4g}. Nothing scales them, a network begins "
+        "near 0 and learns such numbers very slowly: store labels that lie about 0 to 1."
+    ]
 
 
 def _event_classes(
@@ -237,6 +251,7 @@ def _value_classes(
         p: [int(v) for v in vs if v != said.ignore] for p, vs in found.items() if vs is not None
     }
     values = sorted({value for listed in by_file.values() for value in listed})
+    _refuse_smooth(by_file)
     if _looks_like_instances(values, by_file):
         raise Undecided(
             max(by_file, key=lambda path: len(by_file[path])),
@@ -249,6 +264,20 @@ def _value_classes(
     pairs = ", ".join(f"{n} = {v}" for n, v in zip(names[:12], values[:12], strict=True))
     notes.append(f"Classes inferred from label values: {pairs}{', …' if names[12:] else ''}.")
     return names, tuple(values)
+
+
+def _refuse_smooth(by_file: Mapping[str, list[int]]) -> None:
+    """Masks of 0 and 255 that were resized or stored with loss hold many grey levels between."""
+    smooth = [p for p, v in by_file.items() if len(v) > _SEVERAL and (v[0], v[-1]) == (0, 255)]
+    smooth = [p for p in smooth if by_file[p] != list(range(256))]
+    if not smooth or not any(v in ([0], [255], [0, 255]) for v in by_file.values()):
+        return
+    raise Undecided(
+        smooth[0],
+        f"holds {len(by_file[smooth[0]])} grey levels from 0 to 255, where other labels hold 0 and "
+        "255 alone: resized, or stored with loss? store it with its classes alone, or take it out"
+        f"{'' if len(smooth) == 1 else f'; {len(smooth)} labels are like this'}",
+    )
 
 
 def _plain_names(values: list[int]) -> tuple[str, ...] | None:

@@ -308,7 +308,8 @@ def _splits(
         found.notes.append(f"Splits are as kept in {SPLITS}; remove it to choose anew.")
     for split, count in Counter(chosen.values()).items():
         found.notes.append(
-            f"{count} of {len(strong)} strong groups were chosen for {split} with seed {seed}."
+            f"{count} of {len(strong)} strong groups {'was' if count == 1 else 'were'} chosen "
+            f"for {split} with seed {seed}."
         )
     splits: dict[str, Split] = {**dict.fromkeys(groups.values(), "train"), **merged, **chosen}
     if not kept and not chosen:
@@ -386,11 +387,13 @@ def _problem_of_set(root: Path, error: DataError) -> Problem:
 def _refusal(root: Path, seen: Inspection) -> str:
     count = len(seen.problems)
     first = seen.problems[0] if seen.problems else Problem(_name(root), "no sample is left")
-    text = f"{root}: {count} problem{'' if count == 1 else 's'}, the first: {first}"
-    way = f"; see them all with: labelmend check {root}"
-    if seen.dataset is None:
-        return text + way
-    return f"{text}{way}; or leave them out with --allow-bad {count}"
+    if first.file == _name(root):
+        return f"{root}: {first.message}"
+    text = f"{root}: {first}"
+    if count > 1:
+        text = f"{root}: {count} problems, the first: {first}; see all: labelmend check {root}"
+    leave = f"; or leave {'it' if count == 1 else 'them'} out with --allow-bad {count}"
+    return text + leave * (seen.dataset is not None)
 
 
 def _name(root: Path) -> str:

@@ -28,7 +28,8 @@ _THREADS = 4
 class Facts:
     """What is known of one file after it was read: its hash, and what it holds or why not.
 
-    ``shape`` has the axes as stored; ``values`` are a class label's distinct values.
+    ``shape`` has the axes as stored; ``values`` are a class label's distinct values, ``limits`` the
+    least and largest number of a continuous one.
     """
 
     sha256: str = ""
@@ -40,6 +41,7 @@ class Facts:
     flat: bool = False
     values: np.ndarray | None = None
     events: tuple[Event, ...] | None = None
+    limits: tuple[float, float] | None = None
 
 
 def survey(
@@ -95,14 +97,17 @@ def _survey_label(root: Path, path: str, task: Task) -> Facts:
             check_numbers(found.array)
     except DataError as error:
         return Facts(sha256, _bare(root / path, error))
-    values = None
-    if task == "segmentation":
+    values = limits = None
+    if task == "regression":
+        limits = float(found.array.min()), float(found.array.max())
+    else:
         values = distinct(found.array)
         if len(values) > _MOST_VALUES:
             text = f"holds {len(values):,} different values; is it an image? labels hold few"
             return Facts(sha256, text)
     shape = found.array.shape
-    return Facts(sha256, "", shape, found.channel, found.spacing, found.affine, values=values)
+    about = (found.channel, found.spacing, found.affine)
+    return Facts(sha256, "", shape, *about, values=values, limits=limits)
 
 
 def _content(root: Path, path: str) -> tuple[bytes, str, str]:

@@ -388,6 +388,50 @@ def test_group_pattern(tmp_path: Path) -> None:
 # --- problems and allowances ---------------------------------------------------------------------
 
 
+def test_one_problem_is_said_without_a_count(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"/none: is not a folder; a data set is [^;]*$"):
+        open_data(tmp_path / "none")
+    pictures(tmp_path, strong=8)
+    (tmp_path / "images/p1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r": images/p1\.png: .*; or leave it out with --allow-bad"):
+        open_data(tmp_path)
+
+
+def test_a_smoothed_mask_among_plain_ones_is_named(tmp_path: Path) -> None:
+    pictures(tmp_path, strong=6, value=255)
+    grey = np.linspace(0, 255, 48).astype(np.uint8).reshape(6, 8)
+    Image.fromarray(grey).save(tmp_path / "labels/strong/p2.png")
+    seen = inspect(tmp_path)
+    assert [problem.file for problem in seen.problems] == ["labels/strong/p2.png"]
+    assert "48 grey levels" in seen.problems[0].message
+    for i in range(6):  # where all are so, nothing says that they were masks
+        Image.fromarray(grey).save(tmp_path / f"labels/strong/p{i}.png")
+    assert "as if every object had its own" in inspect(tmp_path).problems[0].message
+
+
+@pytest.mark.parametrize(("scale", "said"), [(1.0, False), (255.0, True), (-255.0, True)])
+def test_large_numbers_of_continuous_labels_are_said(
+    scale: float, said: bool, tmp_path: Path
+) -> None:
+    for folder in ("images", "labels/strong"):
+        (tmp_path / folder).mkdir(parents=True)
+        np.save(tmp_path / folder / "a.npy", scale * np.linspace(0, 1, 48).reshape(6, 8))
+    (tmp_path / "data.toml").write_text("task = 'regression'\ndims = 2\nchannels = 'none'\n")
+    seen = inspect(tmp_path)
+    assert not seen.problems
+    assert any("store labels that lie about 0 to 1" in note for note in seen.notes) == said
+
+
+def test_one_group_was_chosen_and_labels_by_nobody_are_counted(tmp_path: Path) -> None:
+    pictures(tmp_path, strong=5)
+    picture(tmp_path / "labels/weak/ann/p1.png")
+    seen = inspect(tmp_path)
+    assert "1 of 5 strong groups was chosen for val with seed 0." in seen.notes
+    assert "; by ann 1\n" in describe_inspection(seen)
+    picture(tmp_path / "labels/weak/p2.png")
+    assert "; by ann 1, 1 by nobody named\n" in describe_inspection(inspect(tmp_path))
+
+
 def test_bad_files_are_left_out_only_when_allowed(tmp_path: Path) -> None:
     pictures(tmp_path, strong=8)
     picture(tmp_path / "labels/weak/ann/p1.png")
