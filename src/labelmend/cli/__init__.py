@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
 import cyclopts
@@ -22,6 +22,7 @@ from labelmend.cli import (
     verdict,
 )
 from labelmend.cli.failures import answer
+from labelmend.cli.output import flowing
 
 # Whatever needs torch is imported inside the commands that use it: --help and check answer at once.
 
@@ -34,27 +35,32 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,  # it would end in silence
 )
 
-for _command in (
+COMMANDS: tuple[Callable[..., int], ...] = (
+    before.demo,
     before.check,
     training.train,
-    before.settings,
     after.evaluate,
-    verdict.verdict,
-    calibrate.calibrate,
+    after.report,
     after.predict,
-    after.fix,
     audit.audit,
     review.review,
-    labels.propose,
+    verdict.verdict,
+    calibrate.calibrate,
+    after.fix,
+    exchange.import_,
     exchange.export_labels,
+    labels.propose,
     export.export,
     serve.serve,
-    after.report,
     after.attach,
-    before.demo,
-):
-    app.command(_command)
-app.command(exchange.import_, name="import")
+    before.settings,
+)
+"""In the order in which one comes to need them, which is that of the help."""
+
+for _place, _command in enumerate(COMMANDS):
+    _command.__doc__ = flowing(_command.__doc__ or "")
+    _name = _command.__name__.strip("_").replace("_", "-")
+    app.command(_command, name=_name, sort_key=_place)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -27,6 +28,26 @@ def as_json(thing: Any) -> str:
     }
     """
     return json.dumps(thing, indent=2, allow_nan=False)
+
+
+def flowing(text: str) -> str:
+    r"""A docstring whose sentences go on in one line, so that help wraps at the screen alone.
+
+    Paragraphs and the section of parameters stay as they are.
+
+    >>> flowing("Train.\n\nWith\ncare.\n\nParameters\n----------\nout\n    A\n    folder.")
+    'Train.\n\nWith care.\n\nParameters\n----------\nout\n    A folder.'
+    """
+    lines: list[str] = []
+    for line in cleandoc(text).splitlines():
+        same = lines and line[:4].isspace() == lines[-1][:4].isspace()
+        plain = lines and all(part and part != "Parameters" for part in (line.strip(), lines[-1]))
+        in_options = any(set(before) == {"-"} for before in lines)
+        if same and plain and (line[:4].isspace() or not in_options) and set(line) != {"-"}:
+            lines[-1] += f" {line.strip()}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def make_watcher(quiet: bool, title: str = "training") -> Watcher:

@@ -37,6 +37,14 @@ def test_every_command_explains_every_option(name: str) -> None:
         assert argument.name in said.out
 
 
+def test_help_is_in_the_order_of_work_and_breaks_lines_at_the_screen_alone() -> None:
+    listed = re.findall(r"(?m)^\W*\b(?<!-)([a-z-]+)  +[A-Z]", command("--help").out)
+    assert listed[:5] == ["demo", "check", "train", "evaluate", "report"]
+    for name in listed:
+        taken = cli.app[name].assemble_argument_collection(parse_docstring=True)
+        assert not [one.name for one in taken if "\n" in (one.parameter.help or "")], name
+
+
 def test_the_version_is_the_packages() -> None:
     said = command("--version")
     assert (said.status, said.out.strip()) == (0, labelmend.__version__)
