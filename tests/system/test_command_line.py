@@ -155,7 +155,7 @@ def test_training_says_what_it_does_and_what_comes_next(name: str, trained: Trai
     assert done.said.status == 0
     first, *rest = done.said.out.splitlines()
     assert first.startswith(f"trained: {done.run}, 3 steps; best held-out ")
-    assert [line.split()[2] for line in rest] == ["evaluate", "report", "predict"]
+    assert [line.split()[2] for line in rest] == ["evaluate", "report", "audit", "predict"]
     strong = KINDS[name].strong[0]
     assert f"training on {strong} strong and " in done.said.err
     assert " parameters; 3 steps on " in done.said.err

@@ -72,6 +72,21 @@ def test_strip_by_strip_is_what_memory_gives(trained: Trained, tmp_path: Path) -
                 assert value == yours[key] or float(value) == pytest.approx(float(yours[key]))
 
 
+def test_labels_among_those_of_the_data_set_are_not_made_in_silence(
+    trained: Trained, tmp_path: Path
+) -> None:
+    made = trained("sixteen")
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(made.data, data)
+    shutil.copytree(made.run, run)
+    assert command("attach", run, data).status == 0
+    large_tif(tmp_path / "new.tif")
+    said = command("predict", run, tmp_path / "new.tif", "--out", data / "labels/weak")
+    assert said.status == 0 and "the next training takes these predictions" in said.out
+    said = command("predict", run, tmp_path / "new.tif", "--out", tmp_path / "labels")
+    assert said.status == 0 and "note:" not in said.out
+
+
 def test_what_cannot_be_divided_is_refused_with_the_way_out(
     trained: Trained, tmp_path: Path
 ) -> None:

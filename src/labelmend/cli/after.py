@@ -9,7 +9,7 @@ from cyclopts import CycloptsError, Parameter
 
 from labelmend.cli.loading import Model, Which, load_predictor
 from labelmend.cli.output import Flag, Json, as_json, make_watcher
-from labelmend.cli.predicted import tell
+from labelmend.cli.predicted import note_place, tell
 from labelmend.cli.serve import predict_there
 
 Split = Literal["train", "val", "test"]
@@ -160,6 +160,8 @@ def predict(
     out = out or predictor.folder("predictions")
     watcher = make_watcher(quiet, title="predicting")
     outcome = predict_all(predictor, inputs, out, way, watcher=watcher)
+    if not quiet:
+        note_place(out, predictor.run.data.root)
     return tell(outcome, out, folder, predictor.spec, quiet=quiet)
 
 

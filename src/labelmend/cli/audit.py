@@ -64,5 +64,5 @@ def audit(
     page = write_audit_page(predictor, found, watcher=watcher)
     print(as_json(found.to_json()) if json else found.to_text())
     if not json:
-        print(f"page: {page}\nall labels: {folder / 'audit.csv'}")
+        print(f"page: {page}\nall labels: {folder / 'audit.csv'}\nnext: labelmend review {run}")
     return 0

@@ -40,6 +40,17 @@ def tell(
     return complain(f"{title}{', the first' * (len(came.failed) > 1)}: {came.failed[0]}")
 
 
+def note_place(out: Path, data: str) -> None:
+    """Say it where labels were written to a place that a training takes labels from."""
+    if not data or Path(data).resolve() / "labels" not in (out.resolve() / "any").parents:
+        return
+    print(
+        f"note: {out} lies among the labels of {data}: the next training takes these predictions "
+        "for labels; to have that on purpose, under a name of their own: "
+        f"labelmend propose {data} --by RUN"
+    )
+
+
 def _say(came: Outcome | Got, out: Path, folder: Path | None) -> None:
     kept = f", {len(came.kept)} kept from before" if came.kept else ""
     count = len(came.written)

@@ -59,7 +59,7 @@ def train(
     set_
         Single settings over that, such as --set batch.size=4.
     steps
-        Training steps.
+        Training steps; 2000 by default.
     epochs
         Or passes over the larger set of labels.
     seed
@@ -173,7 +173,7 @@ def _trained(run: Run, folder: Path | None) -> str:
     main = [(m, r) for r in held_out for m in ("dice", "psnr") if r.get(m) is not None]
     best = max(((record[m], -record["step"], m) for m, record in main), default=None)
     shown = "" if best is None else f"; best held-out {best[2]} {best[0]:.3f} at step {-best[1]}"
-    commands = [f"labelmend {name} {folder}" for name in ("evaluate", "report")]
+    commands = [f"labelmend {name} {folder}" for name in ("evaluate", "report", "audit")]
     commands.append(f"labelmend predict {folder} IMAGES --out LABELS")
     lines = [f"trained: {folder}, {steps} step{'s' * (steps != 1)}{shown}"]
     return "\n".join(lines + [f"next:    {command}" for command in commands])

@@ -148,7 +148,9 @@ class Evaluation:
         if self.split in _CAUTION:
             remarks.append(f"{self.split}: {_CAUTION[self.split]}")
         if _DISTANCES & set(self.mean):
-            remarks.append("distances and errors are in the unit of the files' spacing")
+            remarks.append(
+                "distances and errors are in the files' unit, positions where none is known"
+            )
         if self.reliability is not None:
             by = (
                 f"temperature {self.temperature:.3f}" if self.temperature != 1 else "no temperature"
