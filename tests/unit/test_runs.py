@@ -99,6 +99,10 @@ def test_any_names_and_notes_come_back(tmp_path_factory, rows, note):
     assert Run.open(path).facts == {"note": note}
 
 
+def test_a_run_shows_its_folder(run):
+    assert repr(run) == f"Run({str(run.path)!r})"
+
+
 def test_an_empty_folder_is_taken_and_a_full_one_is_not(tmp_path):
     (tmp_path / "empty").mkdir()
     Run.create(tmp_path / "empty", Settings(), DATA, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -45,6 +46,10 @@ def answer(command: Callable[[], object]) -> int:
 
 def _at_prompt(error: cyclopts.CycloptsError) -> str:
     text = str(error).strip().replace("...", "…").rstrip(".")
+    missing = re.fullmatch(r'Command "(.+)" parameter (\S+) requires an argument', text)
+    if missing:
+        command, name = missing.groups()
+        text = f"{command} wants {'a value for ' * name.startswith('-')}{name}"
     if isinstance(error, cyclopts.UnusedCliTokensError):
         text = f"too many words: {' '.join(error.unused_tokens or ())}"
     command = " ".join(["labelmend", *(error.command_chain or ())])

@@ -46,6 +46,10 @@ class Run:
         self._checkpoints = path / "checkpoints"
         self._lock = Lock(path / ".lock")
 
+    def __repr__(self) -> str:
+        """``Run('RUN')``, by the path it was opened at."""
+        return f"Run({str(self.path)!r})"
+
     @classmethod
     def create(
         cls,

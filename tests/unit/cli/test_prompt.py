@@ -54,7 +54,9 @@ def test_the_version_is_the_packages() -> None:
     ("typed", "way"),
     [
         ("bogus", "labelmend --help"),
-        ("check", "labelmend check --help"),
+        ("check", ": check wants DATA; see: labelmend check --help"),
+        ("predict run", ": predict wants INPUTS; see: labelmend predict --help"),
+        ("export run", ": export wants a value for --to; see: labelmend export --help"),
         ("check a b", "too many words: b; see: labelmend check --help"),
         ("train --bogus", "labelmend train --help"),
         ("evaluate run --model esemble", 'Did you mean "ensemble"? See: labelmend evaluate --help'),
