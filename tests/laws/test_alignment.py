@@ -114,8 +114,8 @@ def test_a_label_in_place_stays_to_the_bit(case, scene, seed):
     assert torch.equal(found.label, label) and found.valid.all()
 
 
-# Products grow with what is beside; values of a small patch that share a bin know less of each other
-# than of a place where values lie farther apart. In scenes of some size both stay, as seen above.
+# Products grow with what is beside; values of a small patch that share a bin know less of each
+# other than of a place where values lie farther apart. In larger scenes both stay, as seen above.
 FAIR = [c for c in CASES if c[0] not in ("correlation", "phase")]
 FAIR.remove(("mutual_information", True))
 

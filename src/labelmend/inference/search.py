@@ -80,10 +80,10 @@ class Search:
     bends: WarpAligner | None = None
 
     def whose(self, sample: Sample) -> str:
-        """The name of what a sample moves together with."""
+        """The name of what a sample moves together with: its own where nobody is named for it."""
         if self.per == "sample":
             return sample.id
-        return "" if self.per == "set" else str(getattr(sample, self.per))
+        return "" if self.per == "set" else str(getattr(sample, self.per)) or sample.id
 
     def evidence(self, seen: np.ndarray, label: np.ndarray, valid: np.ndarray) -> Evidence:
         """What a label says of its shift; a large one is compared in parts, which are added.

@@ -70,7 +70,9 @@ def write_report(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"{target.parent} cannot be made: {error.strerror}") from error
+        raise StorageError(
+            f"{target.parent} cannot be made ({error.strerror}); name another place with --out"
+        ) from error
     write_atomically(target, maker.page().encode("utf-8", "replace"))
     return target
 

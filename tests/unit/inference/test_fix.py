@@ -18,6 +18,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from labelmend.alignment.affine import rotation_matrix
+from labelmend.alignment.aligner import ShiftAligner
 from labelmend.catalogue.scan import open_data
 from labelmend.config import Settings
 from labelmend.data.grid import Grid
@@ -29,11 +30,11 @@ from labelmend.inference.fixed import Fixed, Fixing, angle_and_scale, drift
 from labelmend.inference.moved_labels import filler, target_name, write_moved
 from labelmend.inference.places import Place, moved_arrays
 from labelmend.inference.predictor import Predictor
-from labelmend.inference.search import make_search
+from labelmend.inference.search import Search, make_search
 from labelmend.progress import Silent
 from labelmend.runs import Run
 from labelmend.runs.disk import Disk
-from labelmend.types import IN_PLACE, MOVED, UNSURE, DataSpec, Raster
+from labelmend.types import IN_PLACE, MOVED, UNSURE, DataSpec, Raster, Sample
 
 SIZE = 64
 RNG = np.random.default_rng
@@ -563,3 +564,14 @@ def test_what_is_compared_is_on_the_grid_of_the_network(tmp_path: Path) -> None:
     assert opened.case(predictor).scores.shape == (2, SIZE, SIZE)
     assert read_as(tmp_path / "data/images/a.png", predictor.spec).array.shape == (1, SIZE, SIZE)
     assert predictor.run.settings.align.window_in(predictor.run.facts["patch"]) == 16
+
+
+def test_labels_that_nobody_is_named_for_move_by_themselves() -> None:
+    search = Search(ShiftAligner(4), None, "annotator", centred=False, device=torch.device("cpu"))
+    people = ("", "", "ann", "ann")
+    samples = [
+        Sample(f"{n}.png", f"labels/{n}.png", "weak", "train", f"g{n}", annotator=person)
+        for n, person in enumerate(people)
+    ]
+    assert len({search.whose(sample) for sample in samples}) == 3
+    assert search.whose(samples[2]) == search.whose(samples[3])

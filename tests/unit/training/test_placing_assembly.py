@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,6 +57,13 @@ def test_labels_move_together_with_those_that_were_asked_for(per: str, alike: li
     found = [{n for n, one in enumerate(numbers) if one == number} for number in set(numbers)]
     assert sorted(found, key=min) == alike
     assert made().table.group is None
+
+
+def test_labels_that_nobody_is_named_for_share_no_hand() -> None:
+    nameless = [replace(s, annotator="" if n < 3 else "ann") for n, s in enumerate(DATA.samples)]
+    group = made(replace(DATA, samples=tuple(nameless)), per="annotator").table.group
+    assert group is not None
+    assert len(set(group.tolist())) == 4 and group[3] == group[4]
 
 
 def test_settings_reach_memory_and_beginning() -> None:

@@ -132,10 +132,16 @@ def _anchored(settings: Settings, data: DataSet) -> bool:
 
 
 def _groups(settings: Settings, data: DataSet) -> torch.Tensor | None:
-    """Who moves together with whom, ``(samples,)``; None: every sample by itself."""
+    """Who moves together with whom, ``(samples,)``; None: every sample by itself.
+
+    Labels that nobody is named for share no hand, so each of them moves by itself.
+    """
     per = settings.align.per
     if settings.align.transform != "shift" or per == "sample":
         return None
-    names = ["" if per == "set" else getattr(sample, per) for sample in data.samples]
+    shared = ["" if per == "set" else getattr(sample, per) for sample in data.samples]
+    alone = [not name and per != "set" for name in shared]
+    own = zip(shared, alone, data.samples, strict=True)
+    names = [(name, sample.id if by_itself else "") for name, by_itself, sample in own]
     places = {name: place for place, name in enumerate(sorted(set(names)))}
     return torch.tensor([places[name] for name in names])
