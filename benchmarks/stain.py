@@ -26,7 +26,8 @@ DARK, CONTRAST = 64, 40
 """Grey levels: the median of fluorescence is below the first, its range at least the second."""
 SETTINGS: dict[str, Any] = {
     "steps": 400,
-    "input": {"patch": (SIDE, SIDE), "val_share": 0.0},
+    # Values are about 0 to 1 as they are; what was measured before labels were scaled stays true.
+    "input": {"patch": (SIDE, SIDE), "val_share": 0.0, "scale_labels": False},
     # One convolution per level, as the default network has, leaves a chequered pattern in
     # continuous values, which hides every other difference.
     "network": {"name": "dynunet", "width": 8, "depth": 3},

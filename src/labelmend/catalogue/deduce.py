@@ -16,7 +16,6 @@ from labelmend.types import ChannelAxis, DataSpec
 
 _MANY = 32
 _SEVERAL = 8
-_FAR = 10.0
 _USUAL_IGNORE = 255
 
 Classes = tuple[tuple[str, ...], tuple[int, ...]]
@@ -198,23 +197,10 @@ def _channel_names(
     spaces = [space_of(facts, dims, axis) for facts in labels.values()]
     count = Counter(space[0] for space in spaces if space is not None).most_common(1)
     channels = count[0][0] if count else 1
-    notes += _far_from_one([facts.limits for facts in labels.values() if facts.limits is not None])
     if said.classes:
         return said.classes
     notes.append(f"Labels have {channels} channels, called channel 1 and so on.")
     return tuple(f"channel {i + 1}" for i in range(channels))
-
-
-def _far_from_one(limits: list[tuple[float, float]]) -> list[str]:
-    """A note where the numbers of continuous labels are so large that a network hardly learns."""
-    low = min((low for low, _ in limits), default=0.0)
-    high = max((high for _, high in limits), default=0.0)
-    if max(abs(low), abs(high)) <= _FAR:
-        return []
-    return [
-        f"Labels hold numbers from {low:.4g} to {high:.4g}. Nothing scales them, a network begins "
-        "near 0 and learns such numbers very slowly: store labels that lie about 0 to 1."
-    ]
 
 
 def _event_classes(

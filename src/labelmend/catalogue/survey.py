@@ -28,8 +28,7 @@ _THREADS = 4
 class Facts:
     """What is known of one file after it was read: its hash, and what it holds or why not.
 
-    ``shape`` has the axes as stored; ``values`` are a class label's distinct values, ``limits`` the
-    least and largest number of a continuous one.
+    ``shape`` has the axes as stored; ``values`` are a class label's distinct values.
     """
 
     sha256: str = ""
@@ -41,7 +40,6 @@ class Facts:
     flat: bool = False
     values: np.ndarray | None = None
     events: tuple[Event, ...] | None = None
-    limits: tuple[float, float] | None = None
 
 
 def survey(
@@ -97,17 +95,15 @@ def _survey_label(root: Path, path: str, task: Task) -> Facts:
             check_numbers(found.array)
     except DataError as error:
         return Facts(sha256, _bare(root / path, error))
-    values = limits = None
-    if task == "regression":
-        limits = float(found.array.min()), float(found.array.max())
-    else:
+    values = None
+    if task == "segmentation":
         values = distinct(found.array)
         if len(values) > _MOST_VALUES:
             text = f"holds {len(values):,} different values; is it an image? labels hold few"
             return Facts(sha256, text)
     shape = found.array.shape
     about = (found.channel, found.spacing, found.affine)
-    return Facts(sha256, "", shape, *about, values=values, limits=limits)
+    return Facts(sha256, "", shape, *about, values=values)
 
 
 def _content(root: Path, path: str) -> tuple[bytes, str, str]:

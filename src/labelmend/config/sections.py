@@ -53,6 +53,10 @@ class InputSettings(Section):
     size: tuple[int, ...] | None = Field(
         None, description="or resample every file to this many positions"
     )
+    scale_labels: bool = Field(
+        True, description="continuous labels of any range are learned alike: network and loss know "
+        "each channel's mean and deviation over the training set"
+    )  # fmt: skip
     spectrogram: bool = Field(
         False, description="recordings become frequency channels over time frames"
     )

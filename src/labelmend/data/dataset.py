@@ -266,6 +266,20 @@ def rasters(data: DataSet, samples: Iterable[Sample]) -> Iterator[Raster]:
         yield _open(files, data, sample)
 
 
+def known_values(data: DataSet, samples: Iterable[Sample]) -> Iterator[np.ndarray]:
+    """What continuous labels hold where they are known, ``(channels, known)`` float32 of each.
+
+    Raises:
+        ChangedDataError, DataError: for a file that changed or cannot be read.
+    """
+    files = Files(data.root)
+    for sample in samples:
+        content = files.load(sample.label, sample.label_sha256)
+        raster = _open(files, data, sample)
+        label, valid = read_label(files.root / sample.label, data.spec, raster, content=content)
+        yield label[:, valid]
+
+
 def seeded(seed: int, key: int) -> Generator:
     """A generator that depends on the two numbers alone.
 

@@ -277,12 +277,30 @@ def measure(preparation: Preparation, rasters: Iterable[Raster]) -> Preparation:
     """
     if preparation.normalise != "set":
         return preparation
+    found = moments(preparation._on_grid(raster)[0] for raster in rasters)
+    if found is None:
+        raise DataError("at least one image is wanted to measure the set, got none")
+    return replace(preparation, mean=found[0], deviation=found[1])
+
+
+def moments(
+    arrays: Iterable[np.ndarray],
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation per channel over all positions of ``(channels, *space)``; None of none.
+
+    Raises:
+        DataError: when channels differ.
+
+    >>> moments([np.array([[0.0, 2.0]]), np.array([[4.0]])])[0]
+    (2.0,)
+    """
     total, mean, squares = 0, np.zeros(0), np.zeros(0)
-    for raster in rasters:
-        array = preparation._on_grid(raster)[0].astype(np.float64)
-        array = array.reshape(len(array), -1)
+    for each in arrays:
+        array = each.astype(np.float64).reshape(len(each), -1)
         if total and len(array) != len(mean):
             raise DataError(f"images of {len(mean)} channels are wanted, got {len(array)}")
+        if not array.size:
+            continue
         here, n = array.mean(1), array.shape[1]
         spread = ((array - here[:, None]) ** 2).sum(1)
         if not total:
@@ -293,13 +311,8 @@ def measure(preparation: Preparation, rasters: Iterable[Raster]) -> Preparation:
         total += n
         mean = mean + apart * (n / total)
     if not total:
-        raise DataError("at least one image is wanted to measure the set, got none")
-    deviation = np.sqrt(squares / total)
-    return replace(
-        preparation,
-        mean=tuple(float(v) for v in mean),
-        deviation=tuple(float(v) for v in deviation),
-    )
+        return None
+    return tuple(mean.tolist()), tuple(np.sqrt(squares / total).tolist())
 
 
 def _moments(channel: np.ndarray) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from labelmend.inference.ensemble import Ensemble
 from labelmend.inference.probabilities import softmax
 from labelmend.inference.temperature import Calibration, find_calibration
 from labelmend.networks.build import build_network
+from labelmend.networks.rescaled import rescaled
 from labelmend.networks.trust import check_named
 from labelmend.runs import Checkpoint, Run
 from labelmend.types import DataSpec, Raster
@@ -275,7 +276,7 @@ def _built(run: Run, saved: Checkpoint, model: Model, named: str | None) -> nn.M
 def _network(run: Run, named: str | None) -> nn.Module:
     chosen = run.settings.network
     check_named(chosen.name, named, str(run.path))
-    return build_network(
+    network = build_network(
         chosen.name,
         run.data.spec.dims,
         run.facts["in_channels"],
@@ -286,6 +287,7 @@ def _network(run: Run, named: str | None) -> nn.Module:
         arguments=chosen.arguments,
         seed=0,  # leaves the caller's generator alone; every parameter is replaced
     )
+    return rescaled(network, run.facts)
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from labelmend.errors import unknown
+from labelmend.losses import l2
+from labelmend.losses.units import in_deviations
 from labelmend.training.objective import Objective
 from labelmend.types import Batch
 from labelmend.weighting.calls import gauss_newton_of
@@ -35,11 +37,14 @@ class Bend:
         name: one of :data:`NAMES`.
         iterations: of ``gauss_newton`` and ``hessian`` (conjugate gradients) and ``neumann``.
         damping: the share of the largest curvature that is added to all.
+        deviation: of each channel of continuous labels, in which ``gauss_newton`` takes squares;
+            by default they are taken in the units of the labels.
     """
 
     name: str
     iterations: int = 5
     damping: float = 0.01
+    deviation: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
@@ -70,7 +75,8 @@ class Bend:
             singles = (objective.losses_of(network, one) for one in batch.split(1))
             return empirical_fisher(singles, params, self.damping)
         if self.name == "gauss_newton":
-            product = gauss_newton_of(network, params, batch)
+            squares = None if self.deviation is None else in_deviations(l2, self.deviation)
+            product = gauss_newton_of(network, params, batch, squares)
         else:
             product = hessian_product(objective.losses_of(network, batch), params)
         if self.name == "neumann":

@@ -89,12 +89,15 @@ def losses_of(network: nn.Module, loss: Loss, batch: Batch) -> LossesOf:
     return of
 
 
-def gauss_newton_of(network: nn.Module, params: Parameters, batch: Batch) -> Product:
+def gauss_newton_of(
+    network: nn.Module, params: Parameters, batch: Batch, loss: Loss | None = None
+) -> Product:
     """Gauss–Newton products on a batch, of cross-entropy, or of squares for regression.
 
-    Those are convex in what the network predicts; Dice is not. Backwards twice where that can be
-    differentiated, in forward mode where not: it keeps one graph of no more than the given
-    parameters, and takes for a last layer a tenth of the time, for a decoder the same.
+    Those are convex in what the network predicts, as any ``loss`` given here must be; Dice is not.
+    Backwards twice where that can be differentiated, in forward mode where not: it keeps one graph
+    of no more than the given parameters, and takes for a last layer a tenth of the time, for a
+    decoder the same.
 
     >>> import torch
     >>> network = nn.Conv1d(1, 2, 1)
@@ -105,7 +108,8 @@ def gauss_newton_of(network: nn.Module, params: Parameters, batch: Batch) -> Pro
     >>> sorted(product({name: torch.ones_like(p) for name, p in params.items()}))
     ['bias', 'weight']
     """
-    loss = l2 if batch.label.is_floating_point() else cross_entropy
+    usual = l2 if batch.label.is_floating_point() else cross_entropy
+    convex = loss or usual
 
     def logits_of(values: Parameters) -> Tensor:
         logits = call_with(network, values, bare(batch.image))
@@ -113,7 +117,7 @@ def gauss_newton_of(network: nn.Module, params: Parameters, batch: Batch) -> Pro
         return logits
 
     def loss_of(logits: Tensor) -> Tensor:
-        return loss(logits, bare(batch.label), bare(batch.valid))
+        return convex(logits, bare(batch.label), bare(batch.valid))
 
     ways = [gauss_newton_product(logits_of, loss_of, params, way) for way in _WAYS]
 

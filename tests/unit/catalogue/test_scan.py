@@ -409,19 +409,6 @@ def test_a_smoothed_mask_among_plain_ones_is_named(tmp_path: Path) -> None:
     assert "as if every object had its own" in inspect(tmp_path).problems[0].message
 
 
-@pytest.mark.parametrize(("scale", "said"), [(1.0, False), (255.0, True), (-255.0, True)])
-def test_large_numbers_of_continuous_labels_are_said(
-    scale: float, said: bool, tmp_path: Path
-) -> None:
-    for folder in ("images", "labels/strong"):
-        (tmp_path / folder).mkdir(parents=True)
-        np.save(tmp_path / folder / "a.npy", scale * np.linspace(0, 1, 48).reshape(6, 8))
-    (tmp_path / "data.toml").write_text("task = 'regression'\ndims = 2\nchannels = 'none'\n")
-    seen = inspect(tmp_path)
-    assert not seen.problems
-    assert any("store labels that lie about 0 to 1" in note for note in seen.notes) == said
-
-
 def test_one_group_was_chosen_and_labels_by_nobody_are_counted(tmp_path: Path) -> None:
     pictures(tmp_path, strong=5)
     picture(tmp_path / "labels/weak/ann/p1.png")

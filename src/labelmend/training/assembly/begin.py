@@ -11,8 +11,8 @@ from typing import Any
 
 from labelmend.catalogue.scan import open_data
 from labelmend.config import Settings
-from labelmend.data.dataset import rasters
-from labelmend.data.prepare import Preparation, measure
+from labelmend.data.dataset import known_values, rasters
+from labelmend.data.prepare import Preparation, measure, moments
 from labelmend.errors import DataError, SettingsError
 from labelmend.losses import make_loss
 from labelmend.networks.build import size_multiple
@@ -111,13 +111,18 @@ def _facts(settings: Settings, data: DataSet) -> dict[str, Any]:
         raise SettingsError(
             f"input.patch has {len(patch)} sizes and the data {data.spec.dims} space axes"
         )
-    return {
+    facts = {
         "in_channels": preparation.channels(data.spec.channels),
         "out_channels": len(data.spec.classes),
         "patch": [-(-n // multiple) * multiple for n in patch],
         "multiple": multiple,
         "preparation": asdict(preparation),
     }
+    if data.spec.task == "regression" and settings.input.scale_labels:
+        found = moments(known_values(data, data.of("train")))
+        if found is not None:
+            facts["label_scale"] = {"mean": found[0], "deviation": found[1]}
+    return facts
 
 
 def _preparation(settings: Settings) -> Preparation:

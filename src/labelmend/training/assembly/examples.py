@@ -95,7 +95,7 @@ def mixed_examples(
     check_named(settings.network.name, network, str(run.path))
     plan = plan_of(settings, data)
     # How far λ has risen decides nothing here.
-    plain = Objective(weighing.loss(settings, data.spec))
+    plain = Objective(weighing.loss(settings, data.spec, facts))
     objective = mixing.objective(settings, data.spec, facts, 1, plain)
     if not isinstance(objective, MixedObjective) or not isinstance(plan, PairPlan):
         raise RunError(f"{run.path} trained on no mixed images; labelmend train --mix does that")

@@ -19,6 +19,7 @@ from labelmend.data.pairs import PairPlan
 from labelmend.data.plan import Plan
 from labelmend.data.prepare import Preparation
 from labelmend.networks.build import build_network, check_output, couples_samples
+from labelmend.networks.rescaled import rescaled
 from labelmend.progress import Watcher
 from labelmend.runs import Run
 from labelmend.training.assembly import mixing, weighing
@@ -61,7 +62,7 @@ def assemble(fabric: Fabric, run: Run, watcher: Watcher) -> Trainer:
     if placing is not None:
         for line in placement.told(settings, data, placing):
             watcher.say(line)
-    plain = Objective(weighing.loss(settings, data.spec), placing)
+    plain = Objective(weighing.loss(settings, data.spec, facts), placing)
     averages = mixing.averages(settings, predictors)
     objective = mixing.objective(settings, data.spec, facts, steps, plain)
     if isinstance(objective, MixedObjective) and averages is not None:
@@ -111,7 +112,7 @@ def rehearse(
     placing = placement.placing(settings, data, facts, steps, warp)
     if placing is not None:
         mixing.refuse_unplaced(settings)
-    plain = Objective(weighing.loss(settings, data.spec), placing)
+    plain = Objective(weighing.loss(settings, data.spec, facts), placing)
     mixing.objective(settings, data.spec, facts, steps, plain)
     plan.check(0, world, settings.batch.accumulate)
     ending = _ending(settings, data, plan)
@@ -158,7 +159,7 @@ def network_maker(
 
     def make(seed: int) -> nn.Module:
         chosen = settings.network
-        return build_network(
+        network = build_network(
             chosen.name,
             spec.dims,
             facts["in_channels"],
@@ -168,7 +169,8 @@ def network_maker(
             dropout=chosen.dropout,
             arguments=chosen.arguments,
             seed=seed,
-        ).train()
+        )
+        return rescaled(network, facts).train()
 
     return make
 

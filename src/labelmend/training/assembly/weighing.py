@@ -17,6 +17,7 @@ from labelmend.data.plan import Plan
 from labelmend.data.sampling import ahead
 from labelmend.errors import SettingsError
 from labelmend.losses import make_loss
+from labelmend.losses.units import in_deviations
 from labelmend.training.assembly.begin import loss_name
 from labelmend.training.assembly.costs import LEAST_EVERY, Prices, prices_of
 from labelmend.training.bend import Bend
@@ -203,10 +204,18 @@ def table(settings: Settings, data: DataSet, facts: Mapping[str, Any]) -> Weight
     )
 
 
-def loss(settings: Settings, spec: DataSpec) -> Loss:
+def loss(settings: Settings, spec: DataSpec, facts: Mapping[str, Any]) -> Loss:
     """The training loss, split by class where classes have weights of their own."""
     by_class = settings.weighting.per == "class"
-    return make_loss(loss_name(settings, spec), spec.task, by_class=by_class)
+    found = make_loss(loss_name(settings, spec), spec.task, by_class=by_class)
+    width = deviations(facts)
+    return found if width is None else in_deviations(found, width)
+
+
+def deviations(facts: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Of each channel of continuous labels, where a run scales these."""
+    scale = facts.get("label_scale")
+    return None if scale is None else tuple(scale["deviation"])
 
 
 # ---------------------------------------------------------------------- how they are judged
@@ -247,7 +256,7 @@ def search(settings: Settings, network: nn.Module, facts: Mapping[str, Any]) -> 
         network.train(training)
     return Search(
         "cosine" if chosen.update == "cosine" else chosen.mode,
-        Bend(chosen.curvature, chosen.iterations, chosen.damping),
+        Bend(chosen.curvature, chosen.iterations, chosen.damping, deviations(facts)),
         names,
         FadingMean(chosen.average),
     )
