@@ -48,8 +48,8 @@ def refine(
 
     Differentiable with respect to the prediction, in reverse and forward mode. Source: own; a
     quadratic fit as for the vertex of any smooth peak. Smooth values are found within 0.11 of a
-    position, volumes that change from one position to the next within 0.15. Trap: a label of whole classes has kinks rather than parabolas; expect tenths of a
-    position.
+    position, volumes that change from one position to the next within 0.15. Trap: a label of whole
+    classes has kinks rather than parabolas; expect tenths of a position.
 
     >>> seen = torch.exp(-((torch.arange(32.0) - 16.25) ** 2) / 8)[None, None]
     >>> said = torch.exp(-((torch.arange(32.0) - 15.0) ** 2) / 8)[None, None]
