@@ -17,6 +17,8 @@ SUMMARY = (
     "all strong",
 )  # fmt: skip
 OURS = "ours"
+LEAST = -0.2
+"""Where the plot ends."""
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,7 +140,10 @@ def _share(
     if not seeds:
         return "–"
     a, b, c = (statistics.fmean(v[s] for s in seeds) for v in (values, below, ceiling))
-    return f"{(a - b) / (c - b):.0%}" if c - b > 0.002 else "no gap"
+    if c - b <= 0.002:
+        return "no gap"
+    share = (a - b) / (c - b)
+    return f"{share:.0%}" if share > -1.005 else "below −100%"
 
 
 def _second(found: Runs) -> str:
@@ -163,8 +168,9 @@ def _judged(found: Runs) -> str:
 
 def _cost(runs: Runs, name: str, found: Runs) -> str:
     """Times as long as equal weights, by seed."""
-    plain = {run["seed"]: run["seconds"] for run in of(runs, name, "equal")}
-    # A run that was made again at another time, on a machine less busy, has no time beside others.
+    # A run that was made at another time, on a machine less busy, has no time beside others.
+    equal = of(runs, name, "equal")
+    plain = {run["seed"]: run["seconds"] for run in equal if "seconds" in run}
     timed = [run for run in found if "seconds" in run and run["seed"] in plain]
     ratios = [run["seconds"] / plain[run["seed"]] for run in timed]
     return f"{statistics.median(ratios):.1f}" if ratios else ""
@@ -196,19 +202,26 @@ def draw(runs: Runs, scenes: Mapping[str, Scene], file: Path) -> None:
     names = list(shown)[::-1]
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(names) + 1.4), layout="constrained")
     for row, name in enumerate(names):
-        below = shown[name][BELOW]
+        below, worse = shown[name][BELOW], 0
         for place, (called, colour) in enumerate(COLOURS.items()):
             values = shown[name].get(called, {})
             apart = [values[seed] - below[seed] for seed in values if seed in below]
             if not apart:
                 continue
             height = row + 0.36 - 0.12 * place
+            middle = statistics.fmean(apart)
+            if middle < LEAST:  # what is far worse is told in figures, or nothing else is seen
+                beside = (LEAST + 0.02 * worse, row)
+                axes.annotate(f"◂{middle:.2f}", beside, color=colour, fontsize=7, va="center")
+                worse += 1
+                continue
             axes.plot([min(apart), max(apart)], [height] * 2, color=colour, linewidth=1.2)
             axes.plot(
-                statistics.fmean(apart), height, "o", color=colour, markersize=5,
+                middle, height, "o", color=colour, markersize=5,
                 label=called if called not in axes.get_legend_handles_labels()[1] else None,
             )  # fmt: skip
     axes.axvline(0, color="#444444", linewidth=0.8)
+    axes.set_xlim(left=LEAST)
     axes.set_yticks(range(len(names)), [f"{n}\n({_seeds(len(shown[n][BELOW]))})" for n in names])
     axes.set_xlabel("Dice beside strong labels alone (line: least to most of the seeds)")
     axes.spines[["top", "right"]].set_visible(False)

@@ -151,6 +151,8 @@ def test_a_loss_is_shown_as_one():
     scenes = {"made, rough": quality_data.Scene("made", lambda seed, out: None)}
     runs = [line(m, 0, d) for m, d in (("strong only", 0.9), ("ours", 0.85), ("all strong", 0.95))]
     assert "-0.050 (-0.050 to -0.050) | -100%" in quality_tables.summary(runs, scenes)
+    runs[1]["dice"] = 0.1
+    assert "| below −100% |" in quality_tables.summary(runs, scenes)
 
 
 def quality(*options: str, results: Path) -> str:
@@ -178,6 +180,15 @@ def test_a_run_whose_time_was_not_kept_stops_nothing():
     timeless, timed = line("equal", 0, 0.9, name.scene), line("strong only", 0, 0.9, name.scene)
     assert suite.expected(name, [timeless]) == suite.GUESS
     assert suite.expected(name, [timeless, timed | {"wall": 20.0}]) == 20.0
+
+
+def test_a_run_whose_time_was_not_kept_has_none_in_the_tables():
+    runs = [line(m, 0, 0.9) for m in ("strong only", "equal", "ours")]
+    scenes = {"made, rough": quality_data.Scene("made", lambda seed, out: None)}
+    del runs[1]["seconds"]
+    text = quality_tables.tables(runs, scenes, suite.ALL)
+    (row,) = [each for each in text.splitlines() if each.startswith("| ours: ")]
+    assert row.endswith("|  |")
 
 
 def test_rarer_methods_are_run_where_a_scene_is_looked_at_closely():
