@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from labelmend.catalogue.links import leads_out, may_read
 from labelmend.errors import DataError
 from labelmend.files.formats import Problem, kind_of, naming, nearest, split_name
 from labelmend.files.sources import read_rows
@@ -75,11 +76,6 @@ def image_stem(image: str) -> str:
     if path.parts[0] == IMAGES and len(path.parts) > 1:
         path = PurePosixPath(*path.parts[1:])
     return str(path.with_name(split_name(path.name)[0]))
-
-
-def stays_inside(root: Path, path: str) -> bool:
-    """Whether a path, links followed, lies below the data root."""
-    return (root / path).resolve().is_relative_to(root.resolve())
 
 
 def is_litter(name: str) -> bool:
@@ -176,10 +172,9 @@ def _unusable(root: Path, path: str) -> str | None:
         path.encode()
     except UnicodeEncodeError:
         return "its name is not valid UTF-8; rename it"
+    if not may_read(root, path):
+        return f"is a link that {leads_out(path)}"
     wrong = {
-        "is a link that leads out of the data folder; copy the file into it": not stays_inside(
-            root, path
-        ),
         "is a folder where files are wanted; move its files up, or list them in manifest.csv": (
             file.is_dir()
         ),
@@ -299,8 +294,8 @@ def _wrong_path(root: Path, path: str, name: str) -> str | None:
         return f"the {name} is missing; add its path"
     pure = PurePosixPath(path)
     inside = not pure.is_absolute() and ".." not in pure.parts and "\0" not in path
-    if not inside or not stays_inside(root, path):
-        return f"{name} {path!r} leads out of the data folder; copy the file into it"
+    if not inside or not may_read(root, path):
+        return f"{name} {path!r} {leads_out(path)}"
     if str(pure) != path or "\\" in path:
         return f"{name} {path!r} is not written plainly; separate folders by one / and nothing else"
     if not (root / path).exists():

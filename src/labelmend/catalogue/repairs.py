@@ -9,7 +9,8 @@ from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from labelmend.catalogue.listing import Entry, Listing, stays_inside
+from labelmend.catalogue.links import may_read
+from labelmend.catalogue.listing import Entry, Listing
 from labelmend.errors import DataError
 from labelmend.files.formats import naming, nearest, split_name
 from labelmend.files.sources import hash_file, read_rows
@@ -171,7 +172,7 @@ def _misfit(root: Path, repair: Repair, *, known: bool) -> str | None:
 
 def _misfit_of_file(root: Path, repair: Repair) -> str | None:
     path = PurePosixPath(repair.repaired)
-    if path.is_absolute() or ".." in path.parts or not stays_inside(root, repair.repaired):
+    if path.is_absolute() or ".." in path.parts or not may_read(root, repair.repaired):
         return f"{repair.repaired!r} leads out of the data folder; {_WAY}"
     if not (root / repair.repaired).is_file():
         return f"{repair.repaired} does not exist; {_WAY}"

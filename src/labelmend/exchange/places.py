@@ -8,7 +8,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from labelmend.catalogue.listing import LABEL_ENDS, is_litter, stays_inside
+from labelmend.catalogue.links import stays_inside
+from labelmend.catalogue.listing import LABEL_ENDS, is_litter
 from labelmend.errors import DataError
 from labelmend.exchange.annotated import Annotated, Source
 from labelmend.exchange.documents import in_brief, shown

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from labelmend.catalogue.listing import MANIFEST, WEAK, stays_inside
+from labelmend.catalogue.links import stays_inside
+from labelmend.catalogue.listing import MANIFEST, WEAK
 from labelmend.errors import DataError, NonFiniteError, RunError, ShapeError, unknown
 from labelmend.files.formats import Problem
 from labelmend.files.readers import read_as, write_label

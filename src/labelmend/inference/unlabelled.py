@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path, PurePosixPath
 
-from labelmend.catalogue.listing import IMAGES, MANIFEST, Listing, list_pairs, stays_inside
+from labelmend.catalogue.links import leads_out, may_read
+from labelmend.catalogue.listing import IMAGES, MANIFEST, Listing, list_pairs
 from labelmend.catalogue.scan import open_data
 from labelmend.catalogue.toml import FILE, Description, read_description
 from labelmend.errors import DataError
@@ -128,11 +129,8 @@ def _images(root: Path, listed: Listing, *, every: bool) -> tuple[str, ...]:
         found = [f"{IMAGES}/{n}" for n in here if n[0] != "." and split_name(n)[1] in SUFFIXES]
     for image in found:
         pure = PurePosixPath(image)
-        if pure.is_absolute() or ".." in pure.parts or not stays_inside(root, image):
-            raise DataError(
-                f"{root / MANIFEST}: image {image!r} leads out of the data folder; copy the file "
-                "into it"
-            )
+        if pure.is_absolute() or ".." in pure.parts or not may_read(root, image):
+            raise DataError(f"{root / MANIFEST}: image {image!r} {leads_out(image)}")
     return tuple(image for image in dict.fromkeys(found) if every or image not in labelled)
 
 

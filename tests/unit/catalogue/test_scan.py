@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -129,6 +131,45 @@ def test_a_link_inside_the_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "images/p1.png").unlink()
     (tmp_path / "images/p1.png").symlink_to(tmp_path / "images/p0.png")
     assert any("are the same file" in note for note in found(tmp_path).notes)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_links_lead_to_folders_that_the_user_trusts_and_to_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
+    far, root = pictures(tmp_path / "far", strong=2), pictures(tmp_path / "data", strong=2)
+    (root / "images/p1.png").unlink()
+    (root / "images/p1.png").symlink_to(far / "images/p1.png")
+    if listed:
+        rows = [f"images/p{i}.png,labels/strong/p{i}.png" for i in range(2)]
+        lines(root, "manifest.csv", "image,label", *rows)
+    for trusted in ("", str(tmp_path / "fa"), "far", str(far / "labels"), os.pathsep):
+        monkeypatch.setenv("LABELMEND_LINKS", trusted)
+        problems = inspect(root).problems
+        assert "link leads to in LABELMEND_LINKS" in problems[0].message
+    monkeypatch.setenv("LABELMEND_LINKS", os.pathsep.join((str(tmp_path / "fa"), str(far))))
+    assert len(found(root).samples) == 2
+
+
+def test_a_folder_of_images_may_be_a_link_to_where_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far, root = pictures(tmp_path / "far", strong=3), pictures(tmp_path / "data", strong=3)
+    shutil.rmtree(root / "images")
+    (root / "images").symlink_to(far / "images")
+    monkeypatch.setenv("LABELMEND_LINKS", str(far))
+    assert [sample.image for sample in found(root).samples] == [f"images/p{i}.png" for i in "012"]
+
+
+def test_a_path_that_climbs_out_is_refused_wherever_it_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = pictures(tmp_path / "data", strong=2)
+    picture(tmp_path / "images/x.png")
+    monkeypatch.setenv("LABELMEND_LINKS", str(tmp_path))
+    for path in ("../images/x.png", str(tmp_path / "images/x.png")):
+        lines(root, "manifest.csv", "image,label", f"{path},labels/strong/p0.png")
+        assert "leads out of the data folder" in inspect(root).problems[0].message
 
 
 def test_double_suffixes_are_part_of_the_format() -> None:
