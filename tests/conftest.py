@@ -20,10 +20,13 @@ from hypothesis import HealthCheck, settings
 from . import made_data
 from .command import Outcome, command
 
+# A busy machine draws slowly; that says nothing of the code.
 settings.register_profile(
     "commit", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("soak", deadline=None, max_examples=10_000)
+settings.register_profile(
+    "soak", settings.get_profile("commit"), derandomize=False, max_examples=10_000
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "commit"))
 
 # Forked children hang in a pool of threads that only their parent has.
