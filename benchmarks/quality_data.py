@@ -191,7 +191,13 @@ def _prepared(name: str, *options: str) -> Callable[[int, Path], None]:
 
 _SMALL = {"network": {"width": 8, "depth": 3}}
 _NUCLEI = {**_SMALL, "steps": 600, "input": {"patch": (96, 96)}}
-_VOLUMES = {**_SMALL, "steps": 300, "input": {"patch": (32, 40, 32)}, "batch": {"size": 4}}
+_VOLUMES = {
+    **_SMALL,
+    "steps": 1000,
+    "input": {"patch": (24, 32, 24)},
+    "batch": {"size": 2},
+    "augment": {"flip": 0.0},  # front and back of an organ are classes of their own
+}
 _CELLS = {"network": {"width": 8, "depth": 4}, "steps": 600, "input": {"patch": (96, 96)}}
 _BEATS = {**_SMALL, "steps": 600, "input": {"patch": (1024,)}}
 _SONGS = {**_SMALL, "steps": 600, "input": {"patch": (512,), "spectrogram": True}}
