@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +19,9 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
+
+_OFTEN = 0.25
+"""Seconds between two drawings of a notebook's bar: each is a message to a browser."""
 
 
 class Watcher(Protocol):
@@ -112,6 +116,77 @@ class Terminal:
         _trace: TracebackType | None,
     ) -> None:
         self.finish()
+
+
+class Notebook:
+    """A bar below a notebook's cell, with the time left, and the lines that stay.
+
+    It needs IPython, which every notebook brings. The trap: a bar that was saved with a notebook
+    is as it was then, so a kernel that died leaves one that stands still.
+    """
+
+    def __init__(self, title: str = "training") -> None:
+        from IPython.display import HTML, display  # a terminal has none
+
+        self._draw: Callable[[str], Any] = HTML
+        self._display: Callable[..., Any] = display
+        self._title = title
+        self._handle: Any = None
+        self._figures: dict[str, float] = {}
+        self._total = self._first = self._done = 0
+        self._began = self._drawn = 0.0
+
+    def start(self, total: int, done: int) -> None:
+        """Draw the bar."""
+        self._total, self._first, self._done = total, done, done
+        self._began = time.monotonic()
+        self._handle = self._display(self._bar(), display_id=True)
+
+    def step(self, step: int, figures: Mapping[str, float]) -> None:
+        """Move the bar; figures that are not given keep their last value."""
+        self._figures.update(figures)
+        self._done = step
+        if time.monotonic() - self._drawn >= _OFTEN:
+            self._update()
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(text)
+
+    def finish(self) -> None:
+        """Leave the bar where it came to."""
+        self._update()
+        self._handle = None
+
+    def _update(self) -> None:
+        if self._handle is not None:
+            self._handle.update(self._bar())
+            self._drawn = time.monotonic()
+
+    def _bar(self) -> Any:
+        figures = "&ensp;".join(f"{name} {value:.3g}" for name, value in self._figures.items())
+        return self._draw(
+            f"<div>{self._title} <progress value='{self._done}' max='{self._total}'></progress> "
+            f"{self._done} of {self._total}, {self._time()}&ensp;{figures}</div>"
+        )
+
+    def _time(self) -> str:
+        """How long it took, or how much longer it will."""
+        gone, steps = time.monotonic() - self._began, self._done - self._first
+        if self._done >= self._total:
+            return _clock(gone)
+        return f"{_clock(gone * (self._total - self._done) / steps)} left" if steps else "–"
+
+
+def _clock(seconds: float) -> str:
+    """A length of time.
+
+    >>> _clock(59.6), _clock(3725)
+    ('1:00', '1:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 @contextmanager

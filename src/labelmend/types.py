@@ -88,6 +88,10 @@ class DataSet:
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        what = f"{self.spec.dims}-D {self.spec.task}"
+        return f"DataSet({self.root!r}, samples={len(self.samples)}, {what})"
+
     def of(self, split: Split, quality: Quality | None = None) -> tuple[Sample, ...]:
         """The samples of a split, of one quality or of both, in their fixed order."""
         return tuple(s for s in self.samples if s.split == split and quality in (None, s.quality))

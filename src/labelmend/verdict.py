@@ -21,6 +21,7 @@ from labelmend.metrics import summarise
 from labelmend.networks.trust import check_named
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import Run, write_atomically
+from labelmend.telling import Telling
 from labelmend.training.assembly import fit, resume
 from labelmend.types import Split
 
@@ -43,7 +44,7 @@ ALONE: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Telling):
     """What weak labels were worth in one run.
 
     Attributes:
@@ -109,6 +110,10 @@ class Verdict:
                 "val also chose the best checkpoint; compared are last ones, which it did not."
             )
         return found
+
+    def to_text(self) -> str:
+        """The sentence and the remarks, a line each."""
+        return "\n".join([self.said(), *self.remarks()])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, and the sentence."""

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from labelmend.audit.ranking import Order
 from labelmend.errors import SettingsError
 from labelmend.runs import Run, write_atomically
+from labelmend.telling import Telling
 
 TABLE, RECORD = "audit.csv", "audit.json"
 FOLDER = "audit"
@@ -96,7 +97,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class Audit(Telling):
     """Every label of a run in the order in which to look at them.
 
     Attributes:
@@ -124,6 +125,10 @@ class Audit:
     budget: int | None = None
     order: Order = "gain"
     quality: Quality = "all"
+
+    def __repr__(self) -> str:
+        other = "" if self.model == "main" else f", model={self.model!r}"
+        return f"Audit({self.run!r}, step={self.step}, labels={len(self.labels)}{other})"
 
     def within(self, budget: int | None) -> Audit:
         """The same with a budget.

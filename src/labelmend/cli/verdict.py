@@ -46,5 +46,5 @@ def verdict(
     found = give_verdict(
         run, seeds=seeds, split=split, device=device, network=network, watcher=watcher
     )
-    print(as_json(found.to_json()) if json else "\n".join([found.said(), *found.remarks()]))
+    print(as_json(found.to_json()) if json else found.to_text())
     return 0

@@ -21,13 +21,14 @@ from labelmend.files.readers import load_verified, read_as, read_label
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import write_atomically
 from labelmend.runs.appearing import appearing, check_free
+from labelmend.telling import Telling
 from labelmend.types import DataSet, Sample
 
 Which = Literal["strong", "weak", "all"]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Given(Telling):
     """What was given out: the folder, the format, and how many labels of how many images."""
 
     out: Path

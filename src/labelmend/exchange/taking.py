@@ -36,6 +36,7 @@ from labelmend.labels.events import IGNORE
 from labelmend.progress import Silent, Watcher
 from labelmend.runs import write_atomically
 from labelmend.runs.appearing import appearing, check_free
+from labelmend.telling import Telling
 from labelmend.types import ChannelAxis, DataSpec, Quality, Raster
 
 _SUFFIXES = {1: ".csv", 2: ".png", 3: ".nii.gz"}
@@ -65,7 +66,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Telling):
     """What was taken in.
 
     Attributes:

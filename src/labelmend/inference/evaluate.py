@@ -29,6 +29,7 @@ from labelmend.inference.reliability import Answers, Reliability, Tally
 from labelmend.metrics import Row, summarise
 from labelmend.progress import Silent, Watcher, go_through
 from labelmend.runs import write_atomically
+from labelmend.telling import Telling
 from labelmend.types import DataSpec, Sample, Split
 
 
@@ -72,7 +73,7 @@ class Tolerant:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Telling):
     """What an evaluation found; also written to ``RUN/evaluation/SPLIT.csv`` and ``.json``.
 
     That of another ``model`` than the main network goes to ``RUN/evaluation-MODEL/``. ``rows``,
@@ -92,6 +93,12 @@ class Evaluation:
     offset: Offset | None = None
     reliability: Reliability | None = None
     temperature: float = 1.0
+
+    def __repr__(self) -> str:
+        metric, figure = next(iter(self.mean.items()), ("dice", None))
+        facts = f"step={self.step}, labels={len(self.samples)}, {metric}={_shown(figure)}"
+        other = "" if self.model == "main" else f", model={self.model!r}"
+        return f"Evaluation({self.split!r}, {facts}{other})"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a figure that does not exist (a class that never occurs) is null."""

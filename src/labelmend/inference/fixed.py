@@ -15,6 +15,7 @@ import numpy as np
 
 from labelmend.inference.offsets import place
 from labelmend.inference.places import Place
+from labelmend.telling import Telling
 from labelmend.types import EMPTY, FLAT, IN_PLACE, REASONS, Sample
 
 FIRST = 5
@@ -101,7 +102,7 @@ class Fixed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fixing:
+class Fixing(Telling):
     """What :func:`labelmend.inference.fix.fix` wrote, and what is to be said of it.
 
     Attributes:
@@ -115,6 +116,9 @@ class Fixing:
     rows: tuple[Fixed, ...]
     filler: str
     records: Sequence[Mapping[str, Any]] = ()
+
+    def __repr__(self) -> str:
+        return f"Fixing({str(self.out)!r}, labels={len(self.rows)}, moved={len(self.moved)})"
 
     @property
     def moved(self) -> tuple[Fixed, ...]:

@@ -24,6 +24,7 @@ from labelmend.runs.atomic import (
     erase,
     write_atomically,
 )
+from labelmend.telling import Telling
 from labelmend.types import DataSpec, Raster
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposed:
+class Proposed(Telling):
     """What was written.
 
     Attributes:

@@ -15,6 +15,7 @@ from labelmend.errors import DamagedError
 from labelmend.inference.reliability import COLDEST, HOTTEST, Bin, Reliability
 from labelmend.runs import write_atomically
 from labelmend.runs.records import from_json, to_json
+from labelmend.telling import Telling
 
 NAME = "calibration.json"
 _FORMAT = 1
@@ -25,7 +26,7 @@ samples that it was fitted to."""
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration(Telling):
     """A temperature for the scores of one network at one step, and what it changes.
 
     Attributes:

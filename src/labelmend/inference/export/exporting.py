@@ -32,6 +32,7 @@ from labelmend.inference.predictor import Predictor
 from labelmend.runs.appearing import appearing
 from labelmend.runs.atomic import keeping, sync_folder, write_file
 from labelmend.runs.sums import SUMS, make_sums
+from labelmend.telling import Telling
 
 Target = Literal["onnx", "torch", "monai"]
 PROCESSING, CARD, PROOF = "processing.json", "MODEL_CARD.md", "proof.json"
@@ -43,7 +44,7 @@ _MODELS: dict[Target, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class Exported(Telling):
     """A folder that :func:`export` wrote.
 
     Attributes:
