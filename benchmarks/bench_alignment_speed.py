@@ -37,9 +37,12 @@ from alignment_peers import (
     installed,
     peers,
 )
+from labelmend.alignment.aligner import ShiftAligner
 from labelmend.alignment.score_maps import best_shift
 from labelmend.alignment.scores import SCORES, score_shifts
 from labelmend.alignment.shifts import shift
+from labelmend.alignment.transform_candidates import KINDS
+from labelmend.alignment.transform_search import TransformAligner
 from labelmend.losses import dice_ce
 from labelmend.networks.build import build_network
 
@@ -73,6 +76,8 @@ FEWER = {"SimpleITK": 8, "kornia": 2}
 LOSS = "dice_ce"
 """What the default network is trained by."""
 GOAL_SHARE, GOAL_TIMES = 0.02, 20
+GOALS = {"rigid and the gate": 0.05, "similarity and the gate": None, "affine and the gate": None}
+"""Shares of a step for what does more than shift; nobody set one for more than turning."""
 
 Seconds = dict[str, list[float]]
 
@@ -191,7 +196,15 @@ def step_ways() -> dict[str, Callable[[], Any]]:
     ways: dict[str, Callable[[], Any]] = {"step": step}
     ways |= {f"shift by {score}": lambda s=score: found(s) for score in SCORES}
     ways["shift by dice_ce, label moved"] = lambda: shift(pairs.label, pairs.valid, found(LOSS))
-    return ways  # searches for other transforms than a shift go here, one entry each
+    aligners: dict[str, ShiftAligner | TransformAligner] = {
+        "shift": ShiftAligner(REACH),
+        **{kind: TransformAligner(kind, REACH) for kind in KINDS},
+    }
+    ways |= {
+        f"{kind} and the gate": lambda a=aligner: a.find(seen[0], pairs.label, pairs.valid)
+        for kind, aligner in aligners.items()
+    }
+    return ways
 
 
 def measure_step(case: str, rounds: int) -> dict[str, Any]:
@@ -275,16 +288,16 @@ def spread(one: list[float], other: list[float]) -> str:
 
 
 def step_table(found: Seconds) -> list[str]:
-    """Searches as a share of the step; the goal is one for the training loss."""
+    """Searches as a share of the step, and whether that is within the goal."""
     lines = [
-        row("of a batch of 16, ±32", "ms", "% of a step", f"goal: {GOAL_SHARE:.0%}"),
+        row("of a batch of 16, ±32", "ms", "% of a step", "goal"),
         "|---" * 4 + "|",
     ]
     for way, seconds in found.items():
         percent = 100 * min(seconds) / min(found["step"])
         among = spread([100 * s for s in seconds], found["step"])
-        word = "yes" if percent <= 100 * GOAL_SHARE else "no"
-        known = "–" if way == "step" else word
+        goal = None if way == "step" else GOALS.get(way, GOAL_SHARE)
+        known = "–" if goal is None else f"{goal:.0%}: {'yes' if percent <= 100 * goal else 'no'}"
         lines.append(row(way, milliseconds(seconds), f"{percent:.2f} ({among})", known))
     return lines
 

@@ -155,10 +155,12 @@ def says_nothing(prediction: Tensor, known: Tensor | None, *, classes: bool) -> 
     values = at_least_single(prediction)
     values = values[:, 1:] - values[:, :1] if classes else values
     values = values.flatten(2)
-    over = True if known is None else known.flatten(1).unsqueeze(1)
-    over = torch.as_tensor(over, device=values.device)
-    most = torch.where(over, values, -torch.inf).amax(2)
-    least = torch.where(over, values, torch.inf).amin(2)
+    if known is None:
+        least, most = values.aminmax(dim=2)
+    else:
+        over = known.flatten(1).unsqueeze(1)
+        most = torch.where(over, values, -torch.inf).amax(2)
+        least = torch.where(over, values, torch.inf).amin(2)
     size = torch.maximum(most.abs(), least.abs())
     return (most - least <= FLAT * torch.finfo(values.dtype).eps * size).all(1)
 

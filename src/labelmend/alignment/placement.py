@@ -86,8 +86,10 @@ def edge_length(label: Tensor, valid: Tensor) -> Tensor:
         length = values.shape[axis] - 1
         one, other = values.narrow(axis, 0, length), values.narrow(axis, 1, length)
         both = over.narrow(axis, 0, length) & over.narrow(axis, 1, length)
-        change = (one - other).abs() if label.is_floating_point() else (one != other).float()
-        total += torch.where(both, change, 0).flatten(2).sum(2)
+        if label.is_floating_point():
+            total += torch.where(both, (one - other).abs(), 0).flatten(2).sum(2)
+        else:
+            total += ((one != other) & both).flatten(2).sum(2)
     return total.mean(1)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d
 
 from labelmend.alignment.affine import compose, inverse, map_positions
-from labelmend.alignment.interpolation import Places, at, read
+from labelmend.alignment.interpolation import Claims, at, nearest, read
 from labelmend.losses.valid_positions import at_least_single, softmax
 
 ENOUGH = 4096
@@ -51,6 +51,7 @@ class Resolution:
         label: ``(batch, *space)`` int64 as it was; or mean values ``(batch, channels, *small)``.
         valid: the same for the label, ``(batch, *space)`` or ``(batch, *small)`` bool.
         factors: how many positions along every axis became one.
+        claims: the labels ready to be looked up, where they are classes and that is done.
 
     Trap: positions that do not fill the last of the longer ones are left out.
     """
@@ -60,6 +61,7 @@ class Resolution:
     label: Tensor
     valid: Tensor
     factors: tuple[int, ...]
+    claims: Claims | None = None
 
     @property
     def small(self) -> tuple[int, ...]:
@@ -88,15 +90,14 @@ class Resolution:
         # All of a sample's are read as one long label: what they are read from is not copied.
         tall = number * self.small[0], *self.small[1:]
         positions = [p.reshape(alike, *tall) for p in map_positions(source, self.small)]
-        places = at(positions, self.valid.shape[1:])
-        every = [
-            tuple(t.expand(len(self.valid), *tall) for t in parts)
-            for parts in (places.low, places.share)
-        ]
-        label, valid = read(self.label, self.valid, Places(*every))
+        space = self.valid.shape[1:]
         if self.label.is_floating_point():
+            label, valid = read(self.label, self.valid, at(positions, space))
             label = label.reshape(*label.shape[:2], number, *self.small).movedim(2, 1).flatten(0, 1)
             return label, valid.reshape(-1, *self.small)
+        label, valid = (self.claims or Claims.of(self.label, self.valid)).look_up(
+            nearest(positions, space)
+        )
         return label.reshape(-1, *self.small), valid.reshape(-1, *self.small)
 
 
@@ -124,7 +125,9 @@ def at_resolution(
     (tensor([[[0., 2.]]]), tensor([[[1., 4.]]]))
     """
     whole = (1,) * len(factors)
-    return coarser(Resolution(at_least_single(prediction), known, label, valid, whole), factors)
+    claims = None if label.is_floating_point() else Claims.of(label, valid)
+    given = Resolution(at_least_single(prediction), known, label, valid, whole, claims)
+    return coarser(given, factors)
 
 
 def coarser(of: Resolution, by: tuple[int, ...]) -> Resolution:
@@ -147,7 +150,8 @@ def coarser(of: Resolution, by: tuple[int, ...]) -> Resolution:
     else:
         chance, known = _mean(softmax(values), of.known, by)
         values = chance.clamp(min=torch.finfo(chance.dtype).tiny).log()
-    return Resolution(values, None if of.known is None else known, label, valid, factors)
+    places = None if of.known is None else known
+    return Resolution(values, places, label, valid, factors, of.claims)
 
 
 def _mean(values: Tensor, places: Tensor | None, factors: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from labelmend.alignment.interpolation import MODES, at, back_by, look_up, read
+from labelmend.alignment.interpolation import MODES, Claims, at, back_by, look_up, nearest, read
 from labelmend.errors import SettingsError
 
 EVERY = torch.ones(1, 3, dtype=torch.bool)
@@ -53,6 +53,34 @@ def test_displacements_keep_their_digits_on_a_long_recording():
     places = back_by([torch.tensor([[0.1]])], [size])
     assert float(places.share[0]) == pytest.approx(0.9)
     assert places.low[0][0, -1] == size - 2
+
+
+@pytest.mark.parametrize("size", [1, 7, 300, 100_000])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_the_nearest_positions_are_those_that_reading_takes(size, dtype):
+    torch.manual_seed(size)
+    drawn = (size + 6) * torch.rand(1, 2000, dtype=torch.float64) - 3
+    halves = (2 * drawn).round() / 2
+    off = torch.finfo(torch.float32 if dtype == torch.float16 else dtype).eps * size
+    few = [halves, halves + 3 * off, halves - 3 * off, drawn, torch.tensor([[1e30, -1e30]])]
+    label, valid = torch.arange(1, size + 1)[None], torch.rand(1, size) < 0.8
+    for positions in few:
+        where = [positions.to(dtype)]
+        wanted = read(label, valid, at(where, [size]), "nearest")
+        found = look_up(label, valid, nearest(where, [size]))
+        assert torch.equal(found[0], wanted[0]) and torch.equal(found[1], wanted[1])
+
+
+def test_labels_that_were_made_ready_are_looked_up_as_often_as_one_likes():
+    label, valid = torch.arange(24).view(2, 3, 4), torch.arange(24).view(2, 3, 4) % 5 > 0
+    before = label.clone()
+    claims = Claims.of(label, valid)
+    for one in (0, 2, 5, -7):
+        low = [torch.full((1, 1, 1), one), torch.arange(-2, 4).view(1, 1, 6)]
+        wanted = look_up(label, valid, [t.expand(2, 1, 6) for t in low])
+        found = claims.look_up([t.expand(1, 1, 6) for t in low])  # the same for all samples
+        assert torch.equal(found[0], wanted[0]) and torch.equal(found[1], wanted[1])
+    assert torch.equal(label, before)
 
 
 @pytest.mark.parametrize("far", [1e30, -1e30, 3e38, 2.0**40])
