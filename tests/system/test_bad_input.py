@@ -660,6 +660,12 @@ def _(root: Path) -> str:
     return put(root, "images/c.csv", b"wavelength,intensity\n400,1\n402,2\n401,3\n")
 
 
+@kind("column that may hold times, and nobody says so", spectra)
+def _(root: Path) -> str:
+    rows = "".join(f"{n},{n % 3}\n" for n in range(20))
+    return put(root, "images/c.csv", ("t,intensity\n" + rows).encode())
+
+
 @kind("events for something without a sampling rate", spectra)
 def _(root: Path) -> str:
     (root / "labels/strong/c.npy").unlink()

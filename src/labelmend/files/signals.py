@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import mmap
+import re
 import struct
 from io import BytesIO, StringIO
 from itertools import pairwise
@@ -17,10 +18,14 @@ from labelmend.labels.events import Event
 
 EVENT_COLUMNS = ("onset_s", "offset_s", "label")
 POSITION_NAMES = frozenset(
-    {"position", "x", "time", "time_s", "seconds", "wavenumber", "wavelength", "frequency"}
+    {"position", "x", "time", "timestamp", "seconds", "wavenumber", "wavelength", "frequency"}
     | {"energy", "shift", "mz", "m/z"}
 )
-"""Names of a first column that holds positions, not values."""
+"""Names of a first column that holds positions, not values; a unit may follow them."""
+
+_SECONDS = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6}
+_TIME = re.compile(rf"(?:time|timestamp|t)(?:[ _]*[(\[]|[ _]+)({'|'.join(_SECONDS)})[)\]]?")
+_WITH_UNIT = re.compile(r"(.+?)\s*(?:[(\[].*[)\]]|_(?:nm|um|mm|cm|ev|kev|hz|khz))")
 
 _SAMPLE_BYTES = {
     "PCM_U8": ("int16", 8, np.int8),
@@ -32,6 +37,8 @@ _SAMPLE_BYTES = {
     "DOUBLE": ("float64", 0, np.float64),
 }
 _UNEVEN = 1e-3
+_A_RISE = 8
+"""So many values that only rise, or only fall, are positions rather than chance."""
 
 
 def decode_audio(content: Content, limit: int, span: slice | None = None) -> Raw:
@@ -66,8 +73,9 @@ def decode_table(content: bytes, limit: int) -> Raw:
     """The numbers of a spectrum as CSV: ``(positions,)``, or ``(positions, channels)``.
 
     One column holds values. With several, the header decides: a first column that is called
-    ``position``, ``wavenumber``, ``time_s`` or the like holds positions and gives the spacing if
-    they are even; all other columns are channels. Separators are comma, semicolon or tab.
+    ``position``, ``wavenumber``, ``time_s``, ``Time (ms)`` or the like holds positions and gives
+    the spacing if they are even; all other columns are channels. A first column of another name
+    that only rises or only falls is refused. Separators are comma, semicolon or tab.
     """
     check_decoded(8 * len(content), limit)
     text = content.decode("utf-8-sig").strip("\r\n")
@@ -82,12 +90,34 @@ def decode_table(content: bytes, limit: int) -> Raw:
         )
     numbers = _numbers(rest if header else text, comma, len(names), 2 if header else 1)
     spacing = None
-    if len(names) > 1 and names[0].lower() in POSITION_NAMES:
-        spacing = _even(numbers[:, 0])
-        numbers = numbers[:, 1:]
+    if len(names) > 1:
+        unit = position_unit(names[0])
+        if unit is None:
+            _refuse_unnamed_positions(names[0], numbers[:, 0])
+        else:
+            spacing = _even(names[0], numbers[:, 0], unit)
+            numbers = numbers[:, 1:]
     if numbers.shape[1] == 1:
         return Raw(numbers[:, 0], "none", spacing)
     return Raw(numbers, "last", spacing)
+
+
+def position_unit(name: str) -> float | None:
+    """What one step of a column of this name is in the unit of its spacing.
+
+    None where the name is none of positions; times are in seconds unless the name says otherwise.
+
+    >>> position_unit("Time (ms)"), position_unit("Wavelength [nm]"), position_unit("lead I")
+    (0.001, 1.0, None)
+    """
+    lower = name.strip().lower()
+    time = _TIME.fullmatch(lower)
+    if time:
+        return _SECONDS[time[1]]
+    unit = _WITH_UNIT.fullmatch(lower)
+    bare = unit[1] if unit else lower
+    known = bare in POSITION_NAMES and not (unit and bare in ("time", "timestamp"))
+    return 1.0 if known else None
 
 
 def is_event_list(content: Content) -> bool:
@@ -160,16 +190,36 @@ def _wrong_row(text: str, comma: str, columns: int, line: int) -> DataError:
     return DataError("is not a table of numbers; export it again")
 
 
-def _even(positions: np.ndarray) -> tuple[float, ...] | None:
-    steps = np.diff(positions)
-    if len(steps) and not ((steps > 0).all() or (steps < 0).all()):
-        bad = next(i for i, (a, b) in enumerate(pairwise(steps), 1) if not a * b > 0)
+def _refuse_unnamed_positions(name: str, values: np.ndarray) -> None:
+    """Times and wavenumbers look like one more channel, and a network would learn from them."""
+    if len(values) >= _A_RISE and _turn(values) is None:
         raise DataError(
-            f"its positions neither rise nor fall throughout (at {positions[bad]:g}); sort them"
+            f"its first column, {name!r}, only rises or only falls, as positions do, and its name "
+            "does not say whether it holds them; call it time_s, time_ms or position if it does, "
+            "else put another column first"
         )
+
+
+def _even(name: str, positions: np.ndarray, unit: float) -> tuple[float, ...] | None:
+    bad = _turn(positions)
+    if bad is not None:
+        raise DataError(
+            f"its first column, {name!r}, is taken for positions, which neither rise nor fall "
+            f"throughout (at {positions[bad]:g}); sort them, or call the column otherwise if it "
+            "holds values"
+        )
+    steps = np.diff(positions)
     if not len(steps) or np.ptp(steps) > _UNEVEN * abs(float(steps.mean())):
         return None
-    return (abs(float(steps.mean())),)
+    return (abs(float(steps.mean())) * unit,)
+
+
+def _turn(positions: np.ndarray) -> int | None:
+    """The first place from which they go another way, or stand still; None without one."""
+    steps = np.diff(positions)
+    if (steps > 0).all() or (steps < 0).all():
+        return None
+    return next(i for i, (a, b) in enumerate(pairwise([steps[0], *steps])) if not a * b > 0)
 
 
 def _is_number(text: Any) -> bool:

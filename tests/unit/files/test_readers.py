@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -242,6 +243,47 @@ def test_spectra_by_header(tmp_path: Path) -> None:
     assert read_image(path).array.tolist() == [[1, 3], [2, 4]]
     path.write_text("position,v\n0,1\n1,2\n9,3\n")
     assert read_image(path).spacing is None
+
+
+def _leads(path: Path, name: str, first: np.ndarray, comma: str = ",") -> np.ndarray:
+    """Writes a first column and two leads; returns the leads ``(2, n)``."""
+    leads = np.random.default_rng(len(first)).normal(size=(2, len(first))).round(4)
+    rows = (comma.join(f"{value:.9g}" for value in row) for row in zip(first, *leads, strict=True))
+    path.write_text("\n".join([comma.join([name, "I", "II"]), *rows]) + "\n")
+    return leads
+
+
+@pytest.mark.parametrize("comma", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        *[(name, 1.0) for name in ("time", "Time", "time_s", "Time (s)", "time [sec]", "t_s")],
+        *[(name, 1e-3) for name in ("time_ms", "Time (ms)", "time [ms]", "timestamp_ms", "t ms")],
+        ("time_us", 1e-6),
+        *[(name, 1.0) for name in ("Wavenumber (cm-1)", "wavelength_nm", "position [mm]", "m/z")],
+    ],
+)
+def test_a_column_of_positions_is_known_by_its_name_and_unit_and_is_no_lead(
+    tmp_path: Path, name: str, unit: float, comma: str
+) -> None:
+    leads = _leads(tmp_path / "a.csv", name, 4.0 * np.arange(50), comma)
+    read = read_image(tmp_path / "a.csv")
+    np.testing.assert_array_equal(read.array, leads)
+    assert read.spacing == (4.0 * unit,)
+
+
+@pytest.mark.parametrize("name", ["t", "index", "Elapsed", "time (weeks)", "clock", "sample"])
+@pytest.mark.parametrize("turned", [1, -1])
+def test_what_may_be_positions_is_never_taken_for_a_lead(
+    tmp_path: Path, name: str, turned: int
+) -> None:
+    first = turned * np.cumsum(np.random.default_rng(1).uniform(0.1, 1, 50))
+    _leads(tmp_path / "a.csv", name, first)
+    with pytest.raises(DataError, match=f"'{re.escape(name)}', only rises.*call it time_s"):
+        read_image(tmp_path / "a.csv")
+    first[30] = first[29]  # that stands still for once: values
+    leads = _leads(tmp_path / "a.csv", name, first)
+    assert read_image(tmp_path / "a.csv").array.shape == (3, leads.shape[1])
 
 
 # --- regions --------------------------------------------------------------------------------------
