@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from labelmend.catalogue.deduce import Undecided, infer_spec, space_of
+from labelmend.catalogue.likeness import describe_samples
 from labelmend.catalogue.listing import Entry, Listing, image_stem, list_pairs
 from labelmend.catalogue.repairs import apply_repairs
 from labelmend.catalogue.splits import (
@@ -164,7 +165,7 @@ def _inspect(
     good = [entry for entry in good if entry.image in groups]
     splits, to_keep = _splits(found, good, groups, kept, shares, seed)
     samples = tuple(_sample(e, groups[e.image], splits, images, labels) for e in good)
-    _note_samples(found, samples, images)
+    found.notes += describe_samples(spec, samples, images)
     return (DataSet(str(root), spec, samples) if samples else None), to_keep
 
 
@@ -345,24 +346,6 @@ def _sample(
         images[entry.image].sha256,
         labels[entry.label].sha256,
     )
-
-
-def _note_samples(found: Listing, samples: tuple[Sample, ...], images: Mapping[str, Facts]) -> None:
-    if not any(sample.quality == "strong" for sample in samples):
-        found.notes.append("No label is strong: weights of weak labels cannot be learned.")
-    used = sorted({sample.image for sample in samples})
-    flat = [path for path in used if images[path].flat]
-    if flat:
-        found.notes.append(f"{len(flat)} images hold one value throughout, such as {flat[0]}.")
-    by_content: dict[str, list[str]] = {}
-    for path in used:
-        by_content.setdefault(images[path].sha256, []).append(path)
-    for same in by_content.values():
-        if len(same) > 1:
-            found.notes.append(
-                f"{same[0]} and {same[1]} are the same file"
-                f"{f', and {len(same) - 2} more' if same[2:] else ''}: give them one group."
-            )
 
 
 def _with_kept_splits(root: Path, seen: Inspection, to_keep: Mapping[str, Split]) -> Inspection:
