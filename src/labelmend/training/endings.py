@@ -135,4 +135,7 @@ labels to the end')
     figures = f"{strong:.3f} on held-out labels, {mixed:.3f} with weak labels to the end"
     if strong > mixed + LEAST[metric]:
         return "strong", f"ending on strong labels alone is kept: {figures}"
-    return "as_is", f"ending on strong labels alone is not better, and not kept: {figures}"
+    return "as_is", (
+        "ending on strong labels alone is not kept, being no better by more than "
+        f"{LEAST[metric]:g}: {figures}"
+    )

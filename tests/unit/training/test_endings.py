@@ -157,3 +157,11 @@ def test_what_cannot_be_told_stays_as_it_is() -> None:
     assert choose(0.5, 0.511, "dice")[0] == "strong"
     assert choose(20.0, 20.09, "psnr")[0] == "as_is"
     assert choose(20.0, 20.11, "psnr")[0] == "strong"
+
+
+@pytest.mark.parametrize(("metric", "least"), [("dice", "0.01"), ("psnr", "0.1")])
+@pytest.mark.parametrize("share", [-2.0, 0.0, 0.2, 0.9])
+def test_an_ending_that_is_better_by_little_is_not_called_no_better(metric, least, share) -> None:
+    kept, said = choose(0.5, 0.5 + share * float(least), metric)
+    assert kept == "as_is"
+    assert f"is not kept, being no better by more than {least}: " in said
