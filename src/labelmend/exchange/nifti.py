@@ -30,6 +30,7 @@ from labelmend.exchange.stored import (
     settle_codes,
     stored_label,
 )
+from labelmend.files.writers import unit_of
 from labelmend.labels.events import IGNORE
 from labelmend.runs import write_atomically
 
@@ -86,6 +87,7 @@ def write_nifti(folder: Path, labels: Iterator[Labelled], classes: tuple[str, ..
             )
         array = np.where(one.label == UNKNOWN, len(classes), one.label).astype(kind)
         volume = nibabel.Nifti1Image(array, one.like.affine)
+        volume.header.set_xyzt_units(unit_of(one.like.affine, one.like.spacing))
         path = folder / "labels" / f"{one.stem}.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, gzip.compress(volume.to_bytes(), mtime=0))

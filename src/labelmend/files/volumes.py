@@ -17,7 +17,8 @@ import numpy as np
 from labelmend.errors import DataError
 from labelmend.files.formats import Content, Raw, check_decoded, damaged
 
-_MILLIMETRES = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
+MILLIMETRES = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
+"""What one unit of a NIfTI file's affine and spacing is."""
 _EDGE = 1 << 16
 
 _parsing = threading.Lock()
@@ -134,7 +135,7 @@ def _placed(array: np.ndarray, header: Any) -> Raw:
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     if not np.isfinite(affine).all():
         raise DataError("its affine is not finite: nobody can say where it lies; export it again")
-    factor = _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+    factor = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
     zooms = tuple(abs(float(zoom)) * factor for zoom in header.get_zooms()[: min(3, array.ndim)])
     spacing = zooms if all(isfinite(zoom) and zoom > 0 for zoom in zooms) else None
     return Raw(array, "last" if array.ndim == 4 else None, spacing, affine)

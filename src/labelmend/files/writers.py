@@ -12,6 +12,7 @@ import numpy as np
 from labelmend.errors import DataError
 from labelmend.files.formats import kind_of, naming, split_name
 from labelmend.files.values import to_values
+from labelmend.files.volumes import MILLIMETRES
 from labelmend.labels.events import find_events
 from labelmend.runs import write_atomically
 from labelmend.types import DataSpec, Raster
@@ -121,7 +122,17 @@ def _nifti(array: np.ndarray, spec: DataSpec, like: Raster) -> bytes:
         steps = (*(like.spacing or ()), 1.0, 1.0, 1.0)[:3]
         affine = np.diag([*steps, 1.0])
     image = nibabel.Nifti1Image(array, affine, dtype=array.dtype)
+    image.header.set_xyzt_units(unit_of(affine, like.spacing))
     return bytes(image.to_bytes())
+
+
+def unit_of(affine: np.ndarray, spacing: tuple[float, ...] | None) -> str:
+    """The unit of an affine whose spacing in millimetres is known, as NIfTI calls it."""
+    if spacing is None:
+        return "unknown"
+    steps = np.linalg.norm(affine[:3, :3], axis=0)[: len(spacing)]
+    named = (u for u, mm in MILLIMETRES.items() if np.allclose(steps * mm, spacing, rtol=0.01))
+    return next(named, "unknown")
 
 
 def _npy(array: np.ndarray, spec: DataSpec) -> bytes:

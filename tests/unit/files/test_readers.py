@@ -404,6 +404,24 @@ def test_written_volume_lies_where_its_image_lies(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_label(tmp_path / "a.nii.gz", spec, like)[0], label)
 
 
+@pytest.mark.parametrize(("unit", "mm"), [("mm", 1), ("micron", 1e-3), ("meter", 1e3)])
+@pytest.mark.parametrize("flip", [1, -1])
+def test_a_written_volume_is_as_large_as_its_image_whatever_the_unit(
+    tmp_path: Path, unit: str, mm: float, flip: int
+) -> None:
+    affine = np.array([[0, flip * 2.0, 0, 5], [3.0, 0, 0, 6], [0, 0, 4.0, 7], [0, 0, 0, mm]]) / mm
+    image = nibabel.Nifti1Image(noise(3, 4, 5), affine)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "image.nii")
+    like = read_image(tmp_path / "image.nii")
+    assert like.spacing == pytest.approx((3, 2, 4))
+    write_label(tmp_path / "a.nii", np.zeros((3, 4, 5), int), replace(SPEC, dims=3), like)
+    written = nibabel.load(tmp_path / "a.nii")
+    assert written.header.get_xyzt_units()[0] == unit
+    np.testing.assert_allclose(written.affine, image.affine)
+    assert read_image(tmp_path / "a.nii").spacing == pytest.approx(like.spacing)
+
+
 def test_written_tiff_keeps_the_spacing(tmp_path: Path) -> None:
     like = image_like((4, 5), spacing=(0.25, 0.5))
     write_label(tmp_path / "a.tif", np.zeros((4, 5), int), SPEC, like)
