@@ -114,12 +114,13 @@ def _longer(path: Path, suffix: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The file that is predicted: names, size, spacing."""
+    """The file that is predicted: names, size, spacing, whether it is a scanner's volume."""
 
     file: str
     label: str
     size: tuple[int, ...]
     spacing: Sequence[float] | None
+    scanner: bool = False
 
 
 @contextmanager
@@ -141,7 +142,9 @@ def gathering(
                     shape = (many, *about.size)
                     maps[name] = stack.enter_context(scores_file(places[name], shape))
         collector = Collector(beside.smallest) if "part" in places else None
-        overlay = Overlay(about.size) if "overlay" in places else None
+        overlay = None
+        if "overlay" in places:
+            overlay = Overlay(about.size, about.spacing, scanner=about.scanner)
         yield Gatherer(predictor, collector, overlay, maps)
     if overlay is not None:
         target = places["overlay"]

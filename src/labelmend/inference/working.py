@@ -233,7 +233,7 @@ class Work:
         label = predictor.decide(scores)
         make_folder(target.parent)
         if job.places:
-            about = self._about(job.source, target, raster.array.shape, raster.spacing)
+            about = self._about(job.source, target, raster)
             with gathering(self._way.beside, job.places, about, predictor) as gatherer:
                 for strip in cut(raster.array, scores):
                     rows = slice(strip.start, strip.start + strip.scores.shape[1])
@@ -245,7 +245,7 @@ class Work:
         predictor, beside = self._predictor, self._way.beside
         target = self._for_strips(job.source, job.target)
         make_folder(target.parent)
-        about = self._about(job.source, target, image.shape, image.spacing)
+        about = self._about(job.source, target, image)
         with ExitStack() as stack:
             again = stack.enter_context(self._opener.again(job.source))
             progress = self._through_one_file(image, job.number, stack)
@@ -295,11 +295,12 @@ class Work:
             )
         return other
 
-    def _about(
-        self, source: Path, target: Path, shape: tuple[int, ...], spacing: Sequence[float] | None
-    ) -> About:
+    def _about(self, source: Path, target: Path, image: Raster | StripImage) -> About:
         name = target.relative_to(self._out).as_posix()
-        return About(str(source), name, tuple(shape[1:]), spacing)
+        if isinstance(image, Raster):
+            scanner = image.affine is not None
+            return About(str(source), name, image.array.shape[1:], image.spacing, scanner)
+        return About(str(source), name, tuple(image.shape[1:]), image.spacing)
 
 
 def _patches(jobs: Sequence[_Job]) -> int:

@@ -13,6 +13,7 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from labelmend.files.readers import load_verified, read_as, read_label
+from labelmend.inference.overlay import slicing_axis
 from labelmend.types import DataSpec, Raster, Sample
 
 TILE = 320
@@ -52,7 +53,7 @@ class View:
         spacing = raster.spacing or (1.0,) * len(space)
         if len(space) == 2:
             return cls(aspect=_clip_aspect(spacing[1] / spacing[0]))
-        axis = _slicing_axis(spacing, scanner)
+        axis = slicing_axis(spacing, scanner)
         others = tuple(a for a in range(3) if a != axis)
         index = space[axis] // 2
         if task == "segmentation":
@@ -185,13 +186,6 @@ def wave(signal: np.ndarray, limits: tuple[float, float], columns: int = 420) ->
         chosen = np.unique(np.concatenate(keep))
         values, place = values[chosen], place[chosen]
     return "M" + "L".join(f"{x:.4g} {y:.3g}" for x, y in zip(place, values, strict=True))
-
-
-def _slicing_axis(spacing: tuple[float, ...], scanner: bool) -> int:
-    coarsest = int(np.argmax(spacing))
-    if spacing[coarsest] > 1.2 * sorted(spacing)[1]:
-        return coarsest
-    return 2 if scanner else 0
 
 
 def _clip_aspect(aspect: float) -> float:

@@ -152,8 +152,10 @@ def overlay_of(found: Prediction) -> File:
     """
     if found.spec.task == "regression" or found.spec.dims == 1:
         raise SettingsError("answer=overlay is for classes in images and volumes")
-    overlay = Overlay(found.raster.array.shape[1:])
-    overlay.add(0, found.raster.array, found.label)
+    raster = found.raster
+    scanner = raster.affine is not None
+    overlay = Overlay(raster.array.shape[1:], raster.spacing, scanner=scanner)
+    overlay.add(0, raster.array, found.label)
     name = f"{label_name(found.question.name, found.predictor.run.data)}.png"
     return File(name, "image/png", overlay.to_png())
 

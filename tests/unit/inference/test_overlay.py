@@ -14,8 +14,8 @@ from labelmend.inference.overlay import Overlay
 RNG = np.random.default_rng(0)
 
 
-def drawn(image: np.ndarray, label: np.ndarray, *cuts: int) -> np.ndarray:
-    made = Overlay(label.shape)
+def drawn(image: np.ndarray, label: np.ndarray, *cuts: int, **how: object) -> np.ndarray:
+    made = Overlay(label.shape, **how)
     for a, b in zip((0, *cuts), (*cuts, len(label)), strict=True):
         made.add(a, image[:, a:b], label[a:b])
     return made.draw()
@@ -58,6 +58,26 @@ def test_of_a_volume_the_middle_slice_is_shown() -> None:
     wanted = drawn(image[:, 3], label[3])
     for cuts in ((), (3,), (2, 4)):
         assert np.array_equal(drawn(image, label, *cuts), wanted)
+
+
+@pytest.mark.parametrize("scanner", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("cuts", [(), (2, 4), (1, 2, 3, 4, 5)])
+def test_slices_are_shown_as_they_were_taken_across_the_coarsest_axis(
+    axis: int, cuts: tuple[int, ...], scanner: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlay, "LONGEST", 4)
+    image, label = RNG.random((1, 7, 8, 9)), RNG.integers(0, 3, (7, 8, 9))
+    spacing = [0.8] * 3
+    spacing[axis] = 3.0
+    found = drawn(image, label, *cuts, spacing=spacing, scanner=scanner)
+    place = label.shape[axis] // 2
+    step = -(-max(n for a, n in enumerate(label.shape) if a != axis) // 4)
+    plane, classes = image.take(place, axis + 1), label.take(place, axis)
+    plane, classes = plane[:, ::step, ::step], classes[::step, ::step]
+    if scanner:  # (x, y): x to the right, y upwards
+        plane, classes = plane.swapaxes(1, 2)[:, ::-1], classes.T[::-1]
+    assert np.array_equal(found, drawn(plane, classes))
 
 
 def test_a_png_is_what_was_drawn() -> None:
