@@ -69,9 +69,18 @@ def fix(
         writing = _Writing(predictor, folder, looking)
         go_through(looking.looks, writing.add, watcher)
         records = predictor.run.metrics("train")
-        result = Fixing(out, tuple(writing.rows), filler(predictor.spec), records)
+        rows, said = tuple(writing.rows), filler(predictor.spec)
+        result = Fixing(out, rows, said, records, _window(predictor, search))
         write_atomically(folder / TABLE, result.to_csv().encode("utf-8", "surrogateescape"))
     return result
+
+
+def _window(predictor: Predictor, search: Search) -> int:
+    """How far was looked, where the network's positions are those of files; else 0."""
+    made = predictor.preparation
+    changed = made.spacing is not None or made.size is not None or made.spectrogram
+    window = search.shifts.window
+    return window if isinstance(window, int) and not changed else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

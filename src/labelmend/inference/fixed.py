@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -110,12 +110,14 @@ class Fixing(Telling):
         rows: a line per weak label, in the order of the data set.
         filler: what is written where nobody knows what is there.
         records: what training recorded at its steps.
+        window: how far was looked along every axis; 0 where that is not in positions of files.
     """
 
     out: Path
     rows: tuple[Fixed, ...]
     filler: str
     records: Sequence[Mapping[str, Any]] = ()
+    window: int = 0
 
     def __repr__(self) -> str:
         return f"Fixing({str(self.out)!r}, labels={len(self.rows)}, moved={len(self.moved)})"
@@ -164,6 +166,9 @@ class Fixing(Telling):
                 f"{_count(unknown, 'position')} of {_count(of, 'label')} came from outside the "
                 f"image; written there: {self.filler}"
             )
+        held = at_the_edge((row.place.displacement.tolist() for row in self.moved), self.window)
+        if held:
+            notes.append(f"warning: {say_edge(held, self.window)}")
         named = [row for row in self.rows if row.written != row.sample.label]
         if named:
             suffix = "".join(PurePosixPath(named[0].written).suffixes)
@@ -179,6 +184,24 @@ class Fixing(Telling):
                 "may be off by that: train with more strong labels, or a smaller align.window"
             )
         return notes
+
+
+def at_the_edge(displacements: Iterable[Sequence[float]], window: int) -> int:
+    """How many displacements are as long, along any axis, as was looked for; none without a window.
+
+    >>> at_the_edge([(3.0, -8.0), (7.9, 0.0), (7.0, 7.0)], 8)
+    2
+    """
+    far = (max(map(abs, found), default=0.0) for found in displacements)
+    return sum(each > window - 0.5 for each in far) if window else 0
+
+
+def say_edge(held: int, window: int) -> str:
+    """What a displacement at the edge of the window may mean, and the way out."""
+    return (
+        f"{_count(held, 'label')} moved by {window} positions, as far as was looked, and may "
+        "belong farther off; a training with a larger align.window looks farther"
+    )
 
 
 def drift(records: Sequence[Mapping[str, Any]]) -> np.ndarray | None:

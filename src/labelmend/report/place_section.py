@@ -10,7 +10,7 @@ import numpy as np
 
 from labelmend.errors import LabelmendError
 from labelmend.inference.fix import Opened, open_sample
-from labelmend.inference.fixed import DRIFT
+from labelmend.inference.fixed import DRIFT, at_the_edge, say_edge
 from labelmend.inference.places import Place, mean_shift
 from labelmend.inference.predictor import Predictor, load
 from labelmend.inference.search import Search, make_search
@@ -95,6 +95,8 @@ def in_words(found: Placings) -> str:
     if moved:
         far = [row.far for row in moved]
         text += f", by {statistics.median(far):.1f} positions in the median, {max(far):.1f} at most"
+        held = at_the_edge((row.displacement for row in moved), found.window)
+        text += f"; {say_edge(held, found.window)}" if held else ""
     if unclear:
         text += f"; {unclear} {were(unclear)} unclear when last looked at. "
     else:

@@ -294,6 +294,21 @@ def test_turned_labels_are_turned_back(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "out")["b"]["moved"] == "no"
 
 
+@pytest.mark.parametrize("window", [16, 7, 6, 5, 4, 3])
+def test_labels_that_moved_as_far_as_was_looked_are_said(tmp_path: Path, window: int) -> None:
+    make_data(tmp_path)
+    fixing = fix(
+        make_predictor(tmp_path, Bright(), {"align": {"window": window, "near": 2}}),
+        tmp_path / "moved",
+    )
+    far = [np.abs(row.place.displacement).max() for row in fixing.moved]
+    held = sum(int(each == window) for each in far)
+    assert (held > 0) == (window <= 6)  # PLACES: one is 6 off, all others less
+    said = f"warning: {held} label{'s' * (held != 1)} moved by {window} positions, as far as"
+    assert (said in fixing.to_text()) == bool(held)
+    assert ("larger align.window" in fixing.to_text()) == bool(held)
+
+
 def test_the_least_certain_come_first(tmp_path: Path) -> None:
     make_data(tmp_path)
     sample = make_predictor(tmp_path, Bright()).run.weak[0]

@@ -75,6 +75,9 @@ def test_words_count_what_moved() -> None:
     clear = dataclasses.replace(FOUND, rows=ROWS[:1], per="annotator")
     assert "every place was clear" in in_words(clear)
     assert "labels of one annotator share a displacement" in in_words(clear)
+    assert "as far as was looked" not in text
+    close = dataclasses.replace(FOUND, window=8)
+    assert "10.0 at most; 1 label moved by 8 positions, as far as was looked" in in_words(close)
 
 
 @pytest.mark.parametrize(
