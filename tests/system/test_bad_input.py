@@ -596,6 +596,14 @@ def _(root: Path) -> str:
     return "images/c.wav"
 
 
+@kind("mono among stereo", songs)
+def _(root: Path) -> str:
+    for stem in STEMS:
+        soundfile.write(root / f"images/{stem}.wav", np.zeros((1000, 2)), 1000)
+    soundfile.write(root / "images/c.wav", np.zeros(1000), 1000)
+    return "images/c.wav"
+
+
 @kind("truncated FLAC", songs)
 def _(root: Path) -> str:
     (root / "images/c.wav").unlink()

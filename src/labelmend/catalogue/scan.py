@@ -223,7 +223,8 @@ def _wrong_image(facts: Facts, spec: DataSpec) -> str | None:
         )
     if space[0] != spec.channels:
         return (
-            f"has {space[0]} channels, but most images of this set have {spec.channels}; convert it"
+            f"has {space[0]} channel{'s' * (space[0] != 1)}, but most images of this set have "
+            f"{spec.channels}; convert it"
         )
     if max(space[1]) == 1:
         return "is a single position: there is nothing to segment; take it out"

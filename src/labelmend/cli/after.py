@@ -88,7 +88,7 @@ def predict(
     parquet: Flag = False,
     quiet: Flag = False,
 ) -> int:
-    """Write a label for every input, in the input's family of formats.
+    """Write a label for every input, in the format of the run's labels or the input's.
 
     Parameters
     ----------

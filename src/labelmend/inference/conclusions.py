@@ -13,6 +13,7 @@ from labelmend.errors import DataError, SettingsError
 from labelmend.files.stripwise import replacing
 from labelmend.inference.objects import Object
 from labelmend.inference.rules import WAYS, Rule, combine
+from labelmend.labels.events import seconds
 from labelmend.runs import write_atomically
 from labelmend.runs.atomic import keeping
 from labelmend.runs.records import from_json, to_json, to_table
@@ -115,8 +116,8 @@ def _row(each: Object, number: int, spacing: tuple[float, ...] | None, spec: Dat
     for axis, (begin, end) in enumerate(zip(each.begin, each.end, strict=True)):
         row |= {f"begin_{axis}": begin, f"end_{axis}": end}
     if spec.dims == 1:
-        row["onset_s"] = None if spacing is None else each.begin[0] * spacing[0]
-        row["offset_s"] = None if spacing is None else each.end[0] * spacing[0]
+        row["onset_s"] = None if spacing is None else seconds(each.begin[0], spacing[0])
+        row["offset_s"] = None if spacing is None else seconds(each.end[0], spacing[0])
     row |= {f"mean_{channel}": mean for channel, mean in enumerate(each.means)}
     row["confidence"] = each.confidence
     row |= _unsure(each)

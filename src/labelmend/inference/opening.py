@@ -124,6 +124,6 @@ class Opener:
         wanted = self.predictor.spec.channels
         if channels != wanted:
             raise DataError(
-                f"{source} has {channels} channels, and the images that the network was "
-                f"trained on {wanted}; convert it"
+                f"{source} has {channels} channel{'s' * (channels != 1)}, and the images that the "
+                f"network was trained on {wanted}; convert it"
             )

@@ -92,10 +92,19 @@ def find_events(indices: np.ndarray, classes: Sequence[str], spacing: float) -> 
     starts = np.concatenate([[0], edges])
     stops = np.concatenate([edges, [indices.size]])
     return [
-        Event(float(a * spacing), float(b * spacing), classes[int(indices[a])])
+        Event(seconds(a, spacing), seconds(b, spacing), classes[int(indices[a])])
         for a, b in zip(starts, stops, strict=True)
         if indices[a] != 0
     ]
+
+
+def seconds(position: int, spacing: float) -> float:
+    """When a sample begins, to twelve digits: what a person reads, and still that very sample.
+
+    >>> 941 * 0.0005, seconds(941, 0.0005)
+    (0.47050000000000003, 0.4705)
+    """
+    return float(f"{position * spacing:.12g}")
 
 
 def span_of(event: Event, length: int, spacing: float) -> tuple[int, int]:

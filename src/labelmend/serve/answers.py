@@ -92,8 +92,9 @@ def read(question: Question, body: bytes, spec: DataSpec, limit: int) -> Raster:
     axis = question.channels or spec.channel_axis
     raster = read_image(path, content=body, dims=spec.dims, channel_axis=axis, limit=limit)
     if raster.array.shape[0] != spec.channels:
+        many = raster.array.shape[0]
         raise DataError(
-            f"{path} has {raster.array.shape[0]} channels, and the images that the network was "
+            f"{path} has {many} channel{'s' * (many != 1)}, and the images that the network was "
             f"trained on {spec.channels}; convert it"
         )
     return raster if spec.spacing is None else replace(raster, spacing=spec.spacing)

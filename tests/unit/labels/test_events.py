@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labelmend.errors import DataError
-from labelmend.labels.events import Event, find_events, rasterise
+from labelmend.labels.events import Event, find_events, nearest_edge, rasterise, seconds
 
 CLASSES = ("background", "a", "b")
 
@@ -21,6 +23,15 @@ def test_events_of_a_grid_make_the_grid_again(values: list[int], spacing: float)
     index, known = rasterise(events, CLASSES, len(grid), spacing)
     np.testing.assert_array_equal(index, grid)
     assert known.all()
+
+
+@given(st.integers(0, 10**9), st.sampled_from([100, 250, 360, 500, 2000, 8000, 44100, 192000]))
+def test_times_are_as_short_as_they_can_be_and_of_the_same_sample(place: int, rate: int) -> None:
+    found = seconds(place, 1 / rate)
+    assert nearest_edge(found * rate) == place
+    exact = Fraction(place, rate)
+    if exact < 10**5 and (exact * 10**6).denominator == 1:  # microseconds are written whole
+        assert Fraction(repr(found)) == exact
 
 
 @given(
