@@ -32,13 +32,18 @@ def describe_samples(
     by_content: dict[str, list[str]] = {}
     for path, facts in used.items():
         by_content.setdefault(facts.sha256, []).append(path)
-    for same in by_content.values():
-        if len(same) > 1:
-            notes.append(
-                f"{same[0]} and {same[1]} are the same file"
-                f"{f', and {len(same) - 2} more' if same[2:] else ''}: give them one group."
-            )
+    notes += [_about_same(same, samples) for same in by_content.values() if len(same) > 1]
     return notes
+
+
+def _about_same(same: list[str], samples: tuple[Sample, ...]) -> str:
+    splits = {sample.split for sample in samples if sample.image in same}
+    found = [split for split in ("train", "val", "test") if split in splits]
+    why = f", for they are in {' and '.join(found)}" if len(found) > 1 else ""
+    return (
+        f"{same[0]} and {same[1]} are the same file"
+        f"{f', and {len(same) - 2} more' if same[2:] else ''}: give them one group{why}."
+    )
 
 
 def _about_spacing(spec: DataSpec, used: Mapping[str, Facts]) -> list[str]:

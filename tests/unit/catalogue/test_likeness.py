@@ -79,6 +79,19 @@ def test_only_what_is_known_is_said() -> None:
     assert note == "Positions lie 4 apart, in seconds if they are times."
 
 
+@pytest.mark.parametrize("splits", list(product(("train", "val", "test"), repeat=3)))
+def test_one_image_in_two_splits_is_said_to_be(splits: tuple) -> None:
+    images = {f"images/{i}.png": Facts("same" if i < 2 else "other") for i in range(3)}
+    samples = tuple(
+        Sample(path, f"labels/strong/{i}", "strong", split, str(i), "", "", "")
+        for i, (path, split) in enumerate(zip(images, splits, strict=True))
+    )
+    (note,) = describe_samples(spec(2), samples, images)
+    assert note.startswith("images/0.png and images/1.png are the same file: give them one group")
+    assert ("for they are in" in note) == (splits[0] != splits[1])
+    assert splits[0] == splits[1] or all(f" {split}" in note for split in splits[:2])
+
+
 def test_check_says_it_and_the_setting_it_names_is_one(tmp_path: Path) -> None:
     for i, rate in enumerate((2000, 4000, 4000)):
         (tmp_path / "images").mkdir(exist_ok=True)
