@@ -81,12 +81,17 @@ class DataSet:
     """A data set on disk: its folder, what its files share, its samples in a fixed order.
 
     ``notes`` are sentences for a person: everything that was inferred rather than said.
+    ``orientations`` are those of its volumes, such as ``RAS``; ``spacings`` are the least and the
+    largest distance of positions along every axis, as image files say. Both are empty where files
+    say nothing, and of runs that were made before they were kept.
     """
 
     root: str
     spec: DataSpec
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    orientations: tuple[str, ...] = ()
+    spacings: tuple[tuple[float, ...], ...] = ()
 
     def __repr__(self) -> str:
         what = f"{self.spec.dims}-D {self.spec.task}"

@@ -5,12 +5,13 @@ which files are the same.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from labelmend.catalogue.survey import Facts
 from labelmend.files.formats import split_name
+from labelmend.files.volumes import orientation
 from labelmend.types import DataSpec, Sample
 
 _ALIKE = 1.01
@@ -36,6 +37,28 @@ def describe_samples(
     return notes
 
 
+def orientations(images: Iterable[Facts]) -> tuple[str, ...]:
+    """How volumes lie that say it, the most frequent first."""
+    return tuple(code for code, _ in _orientations(images).most_common())
+
+
+def spacings(spec: DataSpec, images: Iterable[Facts]) -> tuple[tuple[float, ...], ...]:
+    """The least and the largest distance of positions along every axis; empty if no file says."""
+    known = _spacings(spec, images)
+    if not len(known):
+        return ()
+    return tuple(map(float, known.min(axis=0))), tuple(map(float, known.max(axis=0)))
+
+
+def _spacings(spec: DataSpec, images: Iterable[Facts]) -> np.ndarray:
+    said = (facts.spacing for facts in images)
+    return np.array([s for s in said if s is not None and len(s) == spec.dims])
+
+
+def _orientations(images: Iterable[Facts]) -> Counter[str]:
+    return Counter(orientation(f.affine) for f in images if f.affine is not None)
+
+
 def _about_same(same: list[str], samples: tuple[Sample, ...]) -> str:
     splits = {sample.split for sample in samples if sample.image in same}
     found = [split for split in ("train", "val", "test") if split in splits]
@@ -48,8 +71,7 @@ def _about_same(same: list[str], samples: tuple[Sample, ...]) -> str:
 
 def _about_spacing(spec: DataSpec, used: Mapping[str, Facts]) -> list[str]:
     """What files say of it; nothing where data.toml says it or no file does."""
-    said = {path: facts.spacing for path, facts in used.items()}
-    known = np.array([s for s in said.values() if s is not None and len(s) == spec.dims])
+    known = _spacings(spec, used.values())
     if spec.spacing is not None or not len(known):
         return []
     low, high = known.min(axis=0), known.max(axis=0)
@@ -70,13 +92,8 @@ def _about_spacing(spec: DataSpec, used: Mapping[str, Facts]) -> list[str]:
 
 
 def _about_orientation(used: Mapping[str, Facts]) -> list[str]:
-    affines = [facts.affine for facts in used.values() if facts.affine is not None]
-    if not affines:
-        return []
-    from nibabel.orientations import aff2axcodes  # imported on first use: check is quick
-
-    codes = Counter("".join(code or "?" for code in aff2axcodes(each)) for each in affines)
-    if len(codes) == 1:
+    codes = _orientations(used.values())
+    if len(codes) < 2:
         return []
     each = ", ".join(f"{code} {count}" for code, count in codes.most_common())
     return [

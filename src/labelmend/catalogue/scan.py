@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from labelmend.catalogue.deduce import Undecided, infer_spec, space_of
-from labelmend.catalogue.likeness import describe_samples
+from labelmend.catalogue.likeness import describe_samples, orientations, spacings
 from labelmend.catalogue.listing import Entry, Listing, image_stem, list_pairs
 from labelmend.catalogue.repairs import apply_repairs
 from labelmend.catalogue.splits import (
@@ -166,7 +166,11 @@ def _inspect(
     splits, to_keep = _splits(found, good, groups, kept, shares, seed)
     samples = tuple(_sample(e, groups[e.image], splits, images, labels) for e in good)
     found.notes += describe_samples(spec, samples, images)
-    return (DataSet(str(root), spec, samples) if samples else None), to_keep
+    if not samples:
+        return None, to_keep
+    facts = [images[path] for path in sorted({sample.image for sample in samples})]
+    lie, apart = orientations(facts), spacings(spec, facts)
+    return DataSet(str(root), spec, samples, (), lie, apart), to_keep
 
 
 def _surveyed(

@@ -141,6 +141,17 @@ def _placed(array: np.ndarray, header: Any) -> Raw:
     return Raw(array, "last" if array.ndim == 4 else None, spacing, affine)
 
 
+def orientation(affine: np.ndarray) -> str:
+    """Which way the axes of a volume go: R right, A front, S top, and their opposites L, P, I.
+
+    >>> orientation(np.diag([-1.0, 1.0, 2.0, 1.0]))
+    'LAS'
+    """
+    from nibabel.orientations import aff2axcodes  # imported on first use: check is quick
+
+    return "".join(code or "?" for code in aff2axcodes(affine))
+
+
 def _kind(dtype: np.dtype[Any]) -> str:
     return "complex numbers" if dtype.kind == "c" else "colours"
 

@@ -80,6 +80,7 @@ class Outcome:
         conclusions: one per file, where they were asked for.
         rules: the rules that were judged.
         unjudged: one sentence for every rule that asks for what is not known of a file.
+        warnings: one for every way in which files lie unlike all that the network learned from.
     """
 
     written: list[Path]
@@ -88,6 +89,7 @@ class Outcome:
     conclusions: list[Conclusion]
     rules: tuple[Rule, ...] = ()
     unjudged: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def as_wished(predictor: Predictor, way: Way) -> Predictor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from labelmend.inference.opening import USUAL_MEMORY, Opener
 from labelmend.inference.predictor import Predictor
 from labelmend.inference.record import Record, hash_image, hash_model
 from labelmend.inference.together import Together, patches_of
+from labelmend.inference.unlike import Unlike
 from labelmend.inference.way import Outcome, Way
 from labelmend.progress import Watcher
 from labelmend.types import Raster
@@ -72,6 +73,8 @@ class Work:
         self._together = Together(predictor, self._batch, exact=way.batch is None)
         self._outcome = Outcome([], [], [], [])
         self.parts: list[Path] = []
+        resampled = predictor.preparation.spacing is not None
+        self._unlike = Unlike(predictor.run.data, resampled=resampled)
         self._record = Record(out, hash_model(predictor, self._asked()), predictor.step)
 
     def all_files(self) -> Outcome:
@@ -88,7 +91,7 @@ class Work:
             self._watcher.finish()
         if not self._way.resume:
             self._record.forget()
-        return self._outcome
+        return replace(self._outcome, warnings=tuple(self._unlike.said()))
 
     def _asked(self) -> dict[str, object]:
         """The options that decide what is made, for the record."""
@@ -216,6 +219,8 @@ class Work:
         if job.image is None:
             self._outcome.kept.append(self._record.made(job.target))
         else:
+            affine = job.image.affine if isinstance(job.image, Raster) else None
+            self._unlike.look(str(job.source), affine, job.image.spacing)
             made = self._make(job, job.image)
             self._record.add(job.target, job.sha256, [made, *job.places.values()])
             self._outcome.written.append(made)

@@ -120,6 +120,8 @@ class Description:
             "way": self.way,
             "spec": asdict(self.data.spec),
             "notes": self.data.notes,
+            "orientations": self.data.orientations,
+            "spacings": self.data.spacings,
             "left_out": [problem._asdict() for problem in self.problems],
         }
         rows = (asdict(sample) for sample in self.data.samples)
@@ -187,4 +189,12 @@ def _read_data(data: dict[str, Any], manifest: bytes, path: Path) -> DataSet:
         samples = tuple(Sample(**row) for row in from_table(manifest, str(path)))  # type: ignore[arg-type]
     except TypeError as error:
         raise DamagedError(f"{path} has other columns than {', '.join(_COLUMNS)}") from error
-    return DataSet(data["root"], DataSpec(**spec), samples, tuple(data["notes"]))
+    orientations, spacings = (data.get(name, ()) for name in ("orientations", "spacings"))
+    return DataSet(
+        data["root"],
+        DataSpec(**spec),
+        samples,
+        tuple(data["notes"]),
+        tuple(orientations),
+        tuple(map(tuple, spacings)),
+    )
