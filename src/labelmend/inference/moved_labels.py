@@ -84,9 +84,11 @@ def write_moved(
         label, valid = read_label(source, spec, like, content=content)
         values, known = moved_arrays(label, valid, place)
         write_label(target, _filled(values, known, spec), spec, like)
-        return int((~known).sum()) - int((~valid).sum())
+        # What was ignored may have left, or grown where it is read between positions.
+        _, inside = moved_arrays(label, np.ones_like(valid), place)
+        return int((~inside).sum())
     values, known = moved_arrays(found.array, np.ones(found.array.shape, bool), place)
-    outside = spec.ignore if spec.ignore is not None else 0 if spec.instances else spec.values[0]
+    outside = spec.values[0] if spec.ignore is None else spec.ignore
     values = np.where(known, values, outside)
     write_values(target, values, spec, like)
     return int((~known).sum())
@@ -168,7 +170,7 @@ def _bent_course(field: np.ndarray, spacing: float) -> Callable[[float], float]:
 def _long(event: Event, spacing: float) -> bool:
     """Whether anything of an event is left on the grid."""
     start, stop = (nearest_edge(time / spacing) for time in (event.onset, event.offset))
-    return event.offset > event.onset and stop > start
+    return stop > start
 
 
 def _as_table(events: Sequence[Event]) -> bytes:

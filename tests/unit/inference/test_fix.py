@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from labelmend.inference.search import Search, make_search
 from labelmend.progress import Silent
 from labelmend.runs import Run
 from labelmend.runs.disk import Disk
-from labelmend.types import IN_PLACE, MOVED, UNSURE, DataSpec, Raster, Sample
+from labelmend.types import IN_PLACE, MOVED, PARTLY, UNSURE, DataSpec, Raster, Sample
 
 SIZE = 64
 RNG = np.random.default_rng
@@ -233,6 +234,9 @@ def test_without_an_anchor_the_mean_stays_where_it_is(tmp_path: Path) -> None:
     assert table["b"]["reason"] == "in place already" and table["b"]["moved"] == "no"
     # What strong labels say of their place is believed.
     assert not make_search(make_and_forget(tmp_path).run, None, torch.device("cpu")).centred
+    put_aside(tmp_path)
+    unseen = make_predictor(tmp_path, Bright(), {"batch": {"strong_share": 0}})
+    assert make_search(unseen.run, None, torch.device("cpu")).centred
     for path in (tmp_path / "data/labels/strong").iterdir():
         path.unlink()
     (tmp_path / "data/splits.csv").unlink(missing_ok=True)
@@ -265,6 +269,22 @@ def test_large_images_are_compared_in_parts(
         known = known_after(there)
         written = np.asarray(Image.open(tmp_path / f"out/labels/weak/ann/{name}.png"))
         assert np.array_equal(written[known], truth[name][known])
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 32), (32, 0), (32, 32)])
+def test_every_part_of_a_large_image_has_its_say(
+    corner: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All there is to compare lies in one of four parts, and then in each of them."""
+    search = Search(ShiftAligner(4), None, "sample", centred=False, device=torch.device("cpu"))
+    label = np.zeros((SIZE, SIZE), np.int64)
+    label[tuple(slice(c + 9, c + 20) for c in corner)] = 1
+    there, valid = shifted(label, (2, -1)), label >= 0
+    seen = np.stack([-8.0 * there, 8.0 * there]).astype(np.float32)
+    monkeypatch.setattr("labelmend.inference.offsets.AT_ONCE", SIZE * SIZE // 4)
+    evidence = search.evidence(seen, label, valid)
+    assert search.decide(evidence).displacement.tolist() == [2, -1]
+    assert (evidence + evidence).edges == 2 * evidence.edges > 0
 
 
 def test_predictions_that_are_not_kept_are_made_again(
@@ -336,6 +356,15 @@ def test_the_least_certain_come_first(tmp_path: Path) -> None:
     assert lines[2]["dice_before"] == "" and "nan" not in fixing.to_csv()
     assert "warning" not in Fixing(tmp_path, rows, "", [{"drift_0": 0.3}]).to_text()
     assert drift([{"step": 1}]) is None
+
+
+def test_a_network_that_drifted_in_training_is_warned_of(tmp_path: Path) -> None:
+    make_data(tmp_path, places={"a": (3, -5)})
+    predictor = make_predictor(tmp_path, Bright())
+    predictor.run.log({"step": 1, "kind": "train", "drift_0": 0.9, "drift_1": 0.0})
+    predictor.run.log({"step": 1, "kind": "val", "dice": 0.5})
+    text = fix(predictor, tmp_path / "out").to_text()
+    assert "strong labels moved by (+0.9, +0.0)" in text
 
 
 # --- what a file holds ----------------------------------------------------------------------------
@@ -429,6 +458,25 @@ def test_events_stretch_and_those_outside_are_dropped(tmp_path: Path) -> None:
     assert rows == [(0.0, 1.0, "ignore"), (1.5625, 2.1875, "b"), (3.4375, 5.3125, "a")]
 
 
+def test_events_that_nothing_is_left_of_are_dropped(tmp_path: Path) -> None:
+    recording = Raster(np.zeros((1, 12), np.float32), (0.5,))
+    place = Place(np.array([0.0]), 1, 9, MOVED, np.array([[0.2, 0.0]]))
+    write_moved(tmp_path / "b.csv", tmp_path / "a.csv", EVENTS, place, SPEC, recording)
+    label, valid = read_label(tmp_path / "b.csv", SPEC, recording)
+    assert label.tolist() == [0, 1, *[0] * 10] and valid.sum() == 3
+
+
+def test_where_ignore_is_a_class_nobody_is_told_what_came_from_outside(tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, classes=("rest", "b", "ignore"))
+    recording = Raster(np.zeros((1, 12), np.float32), (0.5,))
+    place = Place(np.array([3.0]), 1, 9, MOVED)
+    content = b"onset_s,offset_s,label\n0.5,1.0,b\n"
+    many = write_moved(tmp_path / "b.csv", tmp_path / "a.csv", content, place, spec, recording)
+    label, _ = read_label(tmp_path / "b.csv", spec, recording)
+    assert many == 3 and label.tolist() == [0, 0, 0, 0, 1, *[0] * 7]
+    assert filler(spec).startswith("rest;")
+
+
 def test_a_format_that_is_not_written_gives_way(tmp_path: Path) -> None:
     flat = DataSpec("segmentation", ("a", "b"), (0, 1), None, 2, 1, "none", ".png")
     values = dataclasses.replace(flat, task="regression", values=())
@@ -450,6 +498,30 @@ def test_nothing_that_is_known_is_no_label(tmp_path: Path) -> None:
         write_moved(tmp_path / "b.npy", tmp_path / "a.npy", content, far, spec, image)
 
 
+@pytest.mark.parametrize(("values", "ignore"), [((0, 300), None), ((0, 1), 65000)])
+def test_all_labels_of_a_data_set_have_one_number_type(
+    values: tuple[int, int], ignore: int | None, tmp_path: Path
+) -> None:
+    spec = DataSpec("segmentation", ("a", "b"), values, ignore, 1, 1, "none", ".npy")
+    np.save(tmp_path / "a.npy", np.zeros(4, np.uint8))
+    content, image = (tmp_path / "a.npy").read_bytes(), Raster(np.zeros((1, 4), np.float32))
+    bent = Place(np.zeros(1), 1, 9, MOVED, field=np.zeros((1, 4), np.float32), bent_by=1.0)
+    write_moved(tmp_path / "b.npy", tmp_path / "a.npy", content, bent, spec, image)
+    assert np.load(tmp_path / "b.npy").dtype == np.uint16
+
+
+@pytest.mark.parametrize("by", [-3, -2, 1, 3])
+def test_what_came_from_outside_is_counted_whatever_is_ignored(by: int, tmp_path: Path) -> None:
+    spec = DataSpec("regression", ("h",), (), 99, 1, 1, "none", ".npy")
+    np.save(tmp_path / "a.npy", np.array([99, 99, 2, 3, 99, 5, 6, 7], dtype=np.float32))
+    content, image = (tmp_path / "a.npy").read_bytes(), Raster(np.zeros((1, 8), np.float32))
+    place = Place(np.array([float(by)]), 1, 9, MOVED)
+    many = write_moved(tmp_path / "b.npy", tmp_path / "a.npy", content, place, spec, image)
+    assert many == abs(by)
+    before, after = np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy")
+    assert np.array_equal(after, shifted(before, (by,), 99))
+
+
 # --- places ---------------------------------------------------------------------------------------
 
 
@@ -463,6 +535,22 @@ def test_a_matrix_means_the_same_on_grid_and_file() -> None:
     for point in rng.uniform(0, 20, (5, 2)):
         moved = matrix @ [*point, 1]
         assert inside @ [*(origin + step * point), 1] == pytest.approx(origin + step * moved)
+
+
+def test_what_is_taken_off_all_moves_only_what_is_clear_and_by_whole_positions() -> None:
+    offset, there = np.array([1.6, -1.0]), np.array([2.0, -1.0])
+    for left in (Place(there, 1, 9, UNSURE), Place(there, 1, 9, MOVED, np.eye(2, 3))):
+        assert left.less(offset) is left
+    for there, reason, wanted, why in (
+        ((2.0, 1.0), MOVED, (0.0, 2.0), MOVED),
+        ((2.0, -1.0), MOVED, (0.0, 0.0), IN_PLACE),
+        ((2.0, 0.0), PARTLY, (0.0, 1.0), PARTLY),
+        ((0.0, 0.0), IN_PLACE, (-2.0, 1.0), MOVED),
+    ):
+        found = Place(np.array(there), 1, 9, reason).less(offset)
+        assert (*found.displacement, found.reason) == (*wanted, why)
+    bent = Place(np.array([2.0, 1.0]), 1, 9, MOVED, field=np.ones((2, 1, 1)), bent_by=1.0)
+    assert bent.less(offset).displacement == pytest.approx([0.4, 2.0])
 
 
 def test_angle_and_scale_of_volumes() -> None:
@@ -503,6 +591,31 @@ def test_refused_before_anything_is_written(tmp_path: Path) -> None:
         fix(predictor, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("name", ["labels/weak/ann/a.png", "images/a.png"])
+def test_a_file_that_changed_since_training_is_not_looked_at(name: str, tmp_path: Path) -> None:
+    make_data(tmp_path, places={"a": (3, -5)})
+    predictor = make_predictor(tmp_path, Bright())
+    with (tmp_path / "data" / name).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ChangedDataError, match=re.escape(name)):
+        open_sample(predictor, predictor.run.weak[0])
+
+
+@pytest.mark.parametrize("name", ["labels/weak/ann/a.png", "labels/weak/ann/c.png", "images/a.png"])
+def test_a_file_that_changes_after_it_was_looked_at_is_refused(name: str, tmp_path: Path) -> None:
+    """Else a label would be moved to where another one belongs, or copied unseen."""
+    make_data(tmp_path, places={"a": (3, -5), "c": (0, 0)})
+
+    class Meddling(Silent):
+        def finish(self) -> None:  # all was looked at, or all is written
+            with (tmp_path / "data" / name).open("ab") as file:
+                file.write(b"x")
+
+    with pytest.raises(ChangedDataError, match=re.escape(name)):
+        fix(make_predictor(tmp_path, Bright()), tmp_path / "out", watcher=Meddling())
+    assert not (tmp_path / "out").exists()
 
 
 def make_and_group(root: Path) -> Predictor:

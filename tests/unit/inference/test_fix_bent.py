@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -364,6 +365,19 @@ def test_events_are_bent_as_their_positions_are(tmp_path: Path) -> None:
     assert (label == there)[known & valid].mean() > 0.97
     assert (valid == known).mean() > 0.97
     assert many == pytest.approx(3, abs=1)  # 1 and the 2 of the field at the beginning
+
+
+@pytest.mark.parametrize("by", [-3, 0, 2])
+def test_events_that_are_moved_evenly_by_a_field_are_shifted(by: int, tmp_path: Path) -> None:
+    """Up to the last moment of the recording, where a field has no position any more."""
+    recording = Raster(np.zeros((1, 12), np.float32), (0.5,))
+    content = b"onset_s,offset_s,label\n0,1.25,b\n2,3.5,a\n4,6,b\n"
+    shift, field = Place(np.array([float(by)]), 1, 9, MOVED), np.zeros((1, 12), np.float32)
+    for name, place in (("s", shift), ("f", dataclasses.replace(shift, field=field, bent_by=1.0))):
+        target = tmp_path / f"{name}.csv"
+        write_moved(target, tmp_path / "a.csv", content, place, made.SPEC, recording)
+    shifted, bent = ((tmp_path / f"{name}.csv").read_text() for name in "sf")
+    assert bent == shifted
 
 
 @pytest.mark.parametrize("seed", range(2))
