@@ -123,11 +123,13 @@ def chance(odds: float) -> float:
 def _own(one: Evidence, usual: float, odd: float) -> dict[str, float]:
     """What a label says of itself; ``usual`` and ``odd`` are usual disagreements."""
     seen = 1 / (one.fellows + 1)
+    # Where both are empty there is no figure, but they agree.
+    apart = 0.0 if one.remark == "nothing" else one.disagreement
     lost = 0.0 if one.average is None else 1 - 2 * one.average / one.highest
     moved = one.moves * (one.confidence or 0.0) * max(one.explained, 0.0)
     return {
         "prior": PRIOR[one.sample.quality],
-        "disagreement": DISAGREEMENT * seen * ((one.disagreement or 0.0) - usual),
+        "disagreement": 0.0 if apart is None else DISAGREEMENT * seen * (apart - usual),
         "others": 0.0 if one.others is None else OTHERS * (one.others - odd),
         "weight": WEIGHT * seen * lost,
         "displacement": DISPLACEMENT * seen * moved,
