@@ -90,6 +90,15 @@ def test_what_is_ignored_does_not_count() -> None:
     assert find_alike(prints) == {0: {1}, 1: {0}}
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3, 7])
+def test_how_many_are_compared_at_once_changes_nothing(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prints = [taken(picture(n % 4), box(5, 5), f"{n}") for n in range(8)]
+    monkeypatch.setattr("labelmend.audit.alike._AT_ONCE", at_once)
+    assert find_alike(prints) == {n: {(n + 4) % 8} for n in range(8)}
+
+
 def test_continuous_labels_are_alike_where_they_differ_little() -> None:
     values = picture(5)
     near = values + np.float32(0.3)

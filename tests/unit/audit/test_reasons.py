@@ -42,6 +42,11 @@ def test_a_weight_that_never_rose_did_not_fall() -> None:
     assert reason(one) == "prediction and label overlap by 31 %; weight 0.02"
 
 
+def test_a_weight_that_is_shown_as_before_did_not_fall() -> None:
+    one = label("a", disagreement=0.69, weight=0.498, average=0.1, began=0.5)
+    assert reason(one).endswith("; weight 0.50")
+
+
 def test_a_weight_that_came_back() -> None:
     one = label("a", disagreement=0.06, weight=0.55, average=0.05, began=0.5)
     assert reason(one).startswith("weight 0.55, but 0.05 on average")
@@ -150,6 +155,13 @@ def test_an_annotator_is_named_with_how_many_others_are_doubtful() -> None:
     assert "annotator bob: 7 of 9 other labels are doubtful" in found["b0"]
     assert "annotator bob: 8 of 9 other labels are doubtful" in found["b9"]
     assert "annotator" not in found["a0"]
+
+
+def test_nobody_is_doubtful_by_company_alone() -> None:
+    known = [label(f"b{n}", "bob", disagreement=0.9) for n in range(8)]
+    known += [label("usual", "bob", disagreement=0.06)]
+    known += [label(f"a{n}", "ann", disagreement=0.06) for n in range(12)]
+    assert "annotator bob: 7 of 8 other labels are doubtful" in reasons(*known)["b0"]
 
 
 def vars_of(one: Evidence) -> dict[str, Any]:

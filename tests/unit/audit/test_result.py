@@ -117,6 +117,23 @@ def test_sums_of_annotators() -> None:
     assert sum_up([replace(labels[0], weight=None)], "annotator")[0].weight is None
 
 
+def test_lines_have_place_score_weight_and_reason(run: Run) -> None:
+    lines = of(run).to_text().splitlines()
+    assert lines[0] == "3 labels: 2 weak, 1 strong; step 3"
+    assert lines[4] == "   1 0.600    0.50  labels/weak/a, b.png: why"
+    assert lines[6] == "   3 0.100       –  labels/strong/d.png: why"
+
+
+def test_a_begun_tenth_counts_and_the_most_doubtful_come_first() -> None:
+    known = {"ann": 0.2, "bob": 0.6, "cat": 0.6, "dan": None}
+    rest = [ranked(f"{who}{n}", 0.1, annotator=who, disagreement=known[who])
+            for n in range(3) for who in known]  # fmt: skip
+    labels = [ranked(f"x{n}", 0.9, annotator="eve", disagreement=0.0) for n in range(3)] + rest
+    parts = sum_up(labels, "annotator")
+    assert [part.name for part in parts] == ["eve", "bob", "cat", "ann", "dan"]
+    assert parts[0].first == pytest.approx(2 / 3)  # of 15 labels the first tenth is 2
+
+
 def test_text_names_few_and_tables_only_what_tells(run: Run) -> None:
     labels = tuple(ranked(f"x{n:02}", 1 / (n + 1), annotator="ab"[n % 2]) for n in range(40))
     audit = replace(
@@ -131,7 +148,26 @@ def test_text_names_few_and_tables_only_what_tells(run: Run) -> None:
     assert "annotator  labels" in text and "\ngroup" not in text
 
 
+def test_tables_have_their_columns_and_an_end(run: Run) -> None:
+    labels = [
+        ranked(f"x{n:02}", 0.5, annotator=f"a{n // 3:02}", group=f"g{n}", weight=0.25,
+               disagreement=0.75) for n in range(36)
+    ]  # fmt: skip
+    audit = replace(of(run), annotators=sum_up(labels, "annotator"), groups=sum_up(labels, "group"))
+    table = audit.to_text().split("\nannotator")[1].splitlines()
+    assert table[1].split() == ["a00", "3", "0.25", "0.75", "100", "%"]
+    assert [line.split()[0] for line in table[2:-1]] == [f"a{n:02}" for n in range(1, 10)]
+    assert table[-1] == "… and 2 more"  # and no groups, for they are of one label each
+
+
 # --- on disk --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["label", "image", "label_sha256", "image_sha256"])
+def test_labels_are_others_where_a_name_or_a_content_is(name: str, run: Run) -> None:
+    first, *rest = run.data.samples
+    other = replace(run.data, samples=(replace(first, **{name: "x"}), *rest))
+    assert describe(other) != describe(run.data)
 
 
 @pytest.mark.parametrize("budget", [None, 2])

@@ -17,6 +17,7 @@ import labelmend
 from labelmend.errors import DamagedError, DataError, SettingsError
 from labelmend.inference import calibration
 from labelmend.inference.calibration import calibrate
+from labelmend.inference.offsets import Case
 from labelmend.inference.predictor import Predictor
 from labelmend.inference.temperature import NAME, read_calibrations
 from labelmend.runs import Checkpoint, Run
@@ -134,14 +135,16 @@ def test_a_damaged_file_is_said_and_made_again(loaded: Predictor, content: bytes
     assert labelmend.load(loaded.run).calibration is not None
 
 
-def test_a_test_split_judges(loaded: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    def some_for_testing(sample: Sample) -> Sample:
-        chosen = sample.quality == "strong" and sample.split == "train"
-        return dataclasses.replace(sample, split="test") if chosen else sample
+def some_for_testing(sample: Sample) -> Sample:
+    chosen = sample.quality == "strong" and sample.split == "train"
+    return dataclasses.replace(sample, split="test") if chosen else sample
 
+
+def test_a_test_split_judges(loaded: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     divided(loaded, monkeypatch, some_for_testing)
     found = calibrate(loaded)
     assert (found.judged, found.judged_samples, found.samples) == ("test", 6, 2)
+    assert found.positions == 2 * 32 * 32
     assert found.spread == (found.temperature, found.temperature)
     other = calibrate(loaded, "test")
     assert (other.judged, other.samples, other.split) == ("groups", 6, "test")
@@ -162,6 +165,37 @@ def test_a_group_is_never_judged_by_its_own_temperature(
     fitted.clear()
     calibrate(loaded)
     assert sorted(fitted) == [5, 5, 6, 8]
+
+
+def test_each_is_judged_by_the_temperature_of_all_others(
+    loaded: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    divided(loaded, monkeypatch, all_held_out("val"))
+    judged: list[tuple[Any, Any]] = []
+    measured = calibration.measure
+    monkeypatch.setattr(
+        calibration, "measure", lambda told, t: judged.append((told, t)) or measured(told, t)
+    )
+    found = calibrate(loaded)
+    (told, without), (_, by) = judged
+    others = [calibration.fit_temperature([*told[:i], *told[i + 1 :]]) for i in range(len(told))]
+    assert without == [1.0] * 8 and by == others and len(set(by)) == 8
+    assert found.spread == (min(by), max(by))
+
+
+def test_a_label_that_says_nothing_is_passed_over(
+    loaded: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    divided(loaded, monkeypatch, all_held_out("val"))
+    inner, first = calibration.open_case, loaded.run.data.of("val", "strong")[0]
+
+    def blank(predictor: Predictor, sample: Sample) -> Case:
+        case = inner(predictor, sample)
+        return dataclasses.replace(case, valid=case.valid & (sample != first))
+
+    monkeypatch.setattr(calibration, "open_case", blank)
+    found = calibrate(loaded)
+    assert (found.samples, found.groups, found.judged_samples) == (7, 7, 7)
 
 
 def test_one_group_flatters_and_says_so(loaded: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +233,41 @@ def test_few_positions_of_each_are_looked_at(
     assert calibrate(loaded, seed=1).temperature != found.temperature
     monkeypatch.setattr(calibration, "ALL_TOGETHER", 100)
     assert calibrate(loaded).positions == 100
+
+
+def test_what_judges_takes_its_share_of_the_memory(
+    loaded: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    divided(loaded, monkeypatch, some_for_testing)
+    looked: list[int] = []
+    measured = calibration.measure
+    monkeypatch.setattr(
+        calibration, "measure", lambda told, t: looked.append(len(told)) or measured(told, t)
+    )
+    monkeypatch.setattr(calibration, "ALL_TOGETHER", 80)
+    assert calibrate(loaded).positions == 20 and looked == [6, 6]
+
+
+def test_what_is_ignored_is_not_looked_at(
+    loaded: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, inner = [], calibration.open_case
+
+    def half(predictor: Predictor, sample: Sample) -> Case:
+        case = inner(predictor, sample)
+        known = np.zeros_like(case.valid)
+        known[5:21] = True
+        given.append(case.label[known])
+        return dataclasses.replace(case, valid=known, label=np.where(known, case.label, 0))
+
+    seen: list[np.ndarray] = []
+    fitted = calibration.fit_temperature
+    monkeypatch.setattr(calibration, "open_case", half)
+    monkeypatch.setattr(
+        calibration, "fit_temperature", lambda own: seen.extend(a.label for a in own) or fitted(own)
+    )
+    assert calibrate(loaded).positions == 2 * 16 * 32
+    assert all(np.array_equal(a, b) for a, b in zip(seen, given, strict=False))
 
 
 def test_the_largest_temperature_is_no_finding(loaded: Predictor) -> None:

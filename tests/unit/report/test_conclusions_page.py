@@ -81,6 +81,7 @@ def test_flagged_files_come_first_with_their_reason(tmp_path) -> None:
     said = page_of(tmp_path, *files, rules=rules)
     assert "Flagged 1 file file because b.png look <again>" in said
     assert said.index("b.png 1 6.00%") < said.index("a.png 2 12.00%")
+    assert "share confidence flags b.png 1 6.00% 0 0.00% 0.750 few a.png" in said
     calm = page_of(tmp_path, *[replace(each, flags=()) for each in files], rules=rules)
     assert "No rule holds of any file." in calm
 

@@ -79,6 +79,13 @@ def test_a_run_without_a_calibration_has_no_section(run: Run, tmp_path: Path) ->
     assert 'id="reliability"' not in page and "How sure it is" not in page
 
 
+def test_the_network_that_predicts_by_default_is_told_of_first(run: Run) -> None:
+    keep_calibration(run.path, found())
+    keep_calibration(run.path, found(model="ensemble", step=9, temperature=2.0))
+    text = str(make_reliability(run)[0])
+    assert "Divided by the temperature 3.00" in text and "ensemble, step 9" in text
+
+
 def test_the_page_has_the_section_and_a_link(run: Run, tmp_path: Path) -> None:
     keep_calibration(run.path, found())
     keep_calibration(run.path, found(model="ensemble", temperature=2.0, judged="same"))
@@ -88,6 +95,11 @@ def test_the_page_has_the_section_and_a_link(run: Run, tmp_path: Path) -> None:
     assert all(f"ECE {one.ece:.4f}" in page for one in (found().before, found().after))
     assert "ensemble, step 3" in page and "3.000 (2.90 to 3.10)" in page
     assert "This was measured at step" not in page
+    one, two = found().before, found().after
+    for name in ("ece", "nll", "brier"):
+        assert f">{getattr(one, name):.4f} → {getattr(two, name):.4f}<" in page
+    worst = max(one.bins, key=lambda each: each.share * abs(each.confidence - each.right))
+    assert f"confidence {worst.confidence:.3f}, right {worst.right:.3f}." in page
     (run.path / NAME).unlink()
 
 
