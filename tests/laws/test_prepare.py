@@ -106,3 +106,10 @@ def test_mirroring_and_preparing_commute(n, m, seed):
     assert np.array_equal(
         prepare.label(label, ones, grid)[0][::-1], prepare.label(label[::-1], ones, grid)[0]
     )
+
+
+@given(st.integers(1, 400), st.floats(0.1, 10), st.floats(0.1, 10))
+def test_a_grid_has_the_spacing_that_was_wished_for_but_for_half_a_position(length, own, wished):
+    grid = Preparation(spacing=(wished,)).grid((length,), (own,))
+    assert grid.size[0] == 1 or abs(length * own - grid.size[0] * wished) <= wished * 0.500001
+    assert np.isclose(grid.size[0] * grid.grid_spacing[0], length * own)

@@ -33,7 +33,7 @@ class Evidence:
         displacement: where it belongs, in positions of the file; all 0 where it is in place, None
             where that is not clear.
         confidence: how probable it is that this place is right; None likewise.
-        explained: how much of the disagreement goes away in that place.
+        explained: how much of the disagreement goes away in that place; below 0 where it grows.
     """
 
     sample: Sample

@@ -62,7 +62,7 @@ class Fellows:
             known = [
                 value
                 for j, other in enumerate(claims)
-                if i != j and self._compared(own.sample, other.sample)
+                if i != j and (other.sample.quality == "strong" or not self._trusted)
                 for value in [apart[min(i, j), max(i, j)]]
                 if value is not None
             ]
@@ -73,11 +73,6 @@ class Fellows:
     @property
     def _trusted(self) -> bool:
         return any(claim.sample.quality == "strong" for claim in self._claims)
-
-    def _compared(self, own: Sample, other: Sample) -> bool:
-        if own.quality == "strong" or self._trusted:
-            return other.quality == "strong"
-        return True
 
 
 def distance(found: np.ndarray, label: np.ndarray, valid: np.ndarray, spec: DataSpec) -> float:

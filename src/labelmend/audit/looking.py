@@ -227,7 +227,7 @@ def _evidence(
             many,
             displacement=None if place is None else tuple(place.displacement.tolist()),
             confidence=None if place is None else place.confidence,
-            explained=max(gained, 0.0),
+            explained=gained,
             highest=highest,
         )
         course = courses.get(one.sample.id)

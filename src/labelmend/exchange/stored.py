@@ -41,7 +41,7 @@ def plain_values(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """
     raw = decode(path, read_bytes(path), label=True)
     with within(path):
-        if raw.channel in ("first", "last"):
+        if raw.channel == "last":
             first = raw.array[..., 0]
             if any(
                 not np.array_equal(first, raw.array[..., i]) for i in range(raw.array.shape[-1])

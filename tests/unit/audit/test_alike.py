@@ -105,6 +105,10 @@ def test_continuous_labels_are_alike_where_they_differ_little() -> None:
     far = values + np.float32(20)
     prints = [taken(picture(0), each, spec=VALUES) for each in (values, near, far)]
     assert find_alike(prints) == {0: {1}, 1: {0}}
+    part, blank = np.arange(60)[:, None] < np.full(50, 40), values.copy()
+    blank[:, 40:] = 9999  # what is ignored may hold anything
+    prints = [take_print("a", picture(0), each, part, VALUES) for each in (values, blank)]
+    assert find_alike(prints) == {0: {1}, 1: {0}}
     constant = np.full((1, *SIZE), 3.0, np.float32)
     assert find_alike([taken(picture(0), constant, spec=VALUES)] * 2) == {0: {1}, 1: {0}}
 

@@ -32,6 +32,9 @@ def told(*given: tuple[str, str, Any, Any], spec: DataSpec = SPEC) -> dict[str, 
 def test_the_median_over_all_others() -> None:
     found = told(*(("i", name, values, "weak") for name, values in LABELS.items()))
     assert found == {"a": (0.25, 2), "b": (0.25, 2), "c": (0.5, 2)}
+    most = [("i", name, [1, 1, 0, 0], "weak") for name in "abc"]
+    found = told(*most, ("i", "d", [0, 0, 1, 1], "weak"))
+    assert found == {**dict.fromkeys("abc", (0.0, 3)), "d": (1.0, 3)}
 
 
 def test_labels_of_other_images_do_not_count() -> None:

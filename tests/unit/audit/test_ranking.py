@@ -61,6 +61,12 @@ def test_what_is_not_known_adds_nothing() -> None:
     assert sum(standing.terms.values()) == standing.terms["prior"]
 
 
+def test_a_place_that_fits_worse_says_nothing_for_a_label() -> None:
+    moved = {"displacement": (1.0,), "confidence": 1.0, "explained": -0.5}
+    (found,) = rank([Evidence(Sample("i", "a", "weak", "train", "g"), 0.5, **moved)])
+    assert found.terms["displacement"] == 0
+
+
 def test_of_labels_that_score_alike_the_larger_loss_comes_first() -> None:
     one = Evidence(Sample("i", "a", "weak", "train", "g"), 0.5)
     known = [replace(one, loss=loss) for loss in (0.5, 2.0, None, 1.0)]

@@ -72,6 +72,12 @@ def test_displacements_are_in_positions_of_the_file(tmp_path: Path) -> None:
         assert found[name].displacement == tuple(-float(v) for v in there)
 
 
+def test_the_mean_that_is_held_is_that_of_weak_labels(tmp_path: Path) -> None:
+    places, held = {"a": (4, 4), "b": (4, 0), "c": (4, -4)}, {"align": {"centred": True}}
+    found = by_name(audit_of(tmp_path, held, places=places))
+    assert [found[name].displacement for name in places] == [(0, -4), (0, 0), (0, 4)]
+
+
 def test_disagreement_is_one_minus_dice(tmp_path: Path) -> None:
     truth = made.make_data(tmp_path)
     found = by_name(run_audit(made.make_predictor(tmp_path, made.Bright())))
@@ -149,6 +155,37 @@ def test_continuous_labels_are_told_by_their_error(tmp_path: Path) -> None:
     assert found["b"].displacement == (-5.0, -5.0)
     assert [Path(one.label).stem for one in audit.labels[:2]] == ["b", "c"]
     assert "times the usual spread of labels" in found["c"].reason
+
+
+def test_errors_of_values_are_shares_of_themselves_and_the_usual_spread(tmp_path: Path) -> None:
+    truth = made.make_data(
+        tmp_path,
+        tifffile.imwrite,
+        ".tif",
+        lambda place: (place * 120.0 + 60).astype(np.float32),
+        'task = "regression"\nclasses = ["height"]\n',
+        {"a": (0, 0), "b": (5, 5), "c": (0, 0), "d": (0, 0)},
+        60,
+    )
+    for name, more in (("b", 30), ("c", 400)):
+        path = tmp_path / f"data/labels/weak/ann/{name}.tif"
+        tifffile.imwrite(path, tifffile.imread(path) + np.float32(more))
+    path = tmp_path / "data/labels/weak/ann/d.tif"
+    tifffile.imwrite(path, 9 * tifffile.imread(path))
+    network, changes = made.Bright(values=True), {"input": {"normalise": "none"}}
+    evidence, _, _ = look(made.make_predictor(tmp_path, network, changes), Silent())
+    found = {Path(one.sample.label).stem: one for one in evidence}
+    given = {name: tifffile.imread(next(tmp_path.glob(f"data/**/{name}.tif"))) for name in found}
+    spread = np.median([np.abs(each - np.median(each)).mean() for each in given.values()])
+
+    def share(error: float) -> float:
+        return error / (error + float(spread))
+
+    for name, one in found.items():
+        error = float(np.abs(given[name] - truth[name]).mean())
+        assert one.disagreement == pytest.approx(share(error))
+    assert found["b"].displacement == (-5, -5)
+    assert found["b"].explained == pytest.approx((found["b"].disagreement or 0) - share(30))
 
 
 def test_where_a_search_does_not_go_with_the_labels_that_is_said(tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ import pytest
 from PIL import Image
 
 from labelmend.errors import DataError
+from labelmend.exchange.annotated import Labelled, Source
+from labelmend.exchange.nifti import read_nifti, write_nifti
+from labelmend.exchange.png import read_png, write_png
+from labelmend.exchange.stored import plain_values
 from labelmend.exchange.taking import Wish, import_labels
+from labelmend.types import Raster
 
 from . import handmade as made
 from .handmade import in_box, labels, read
@@ -123,3 +128,33 @@ def test_wanted_classes_never_rename_those_of_a_table_or_list(tmp_path: Path) ->
     assert found.classes == ("none", "wall", "cell")
     with pytest.raises(DataError, match=r"classes.csv: .* 'wal'.* none, cell, wall"):
         read("png", source, "wal", "cell")
+
+
+# --- many classes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["png", "nifti"])
+@pytest.mark.parametrize("many", [2, 255, 256, 300])
+def test_no_class_has_the_number_of_what_is_unknown(many: int, name: str, tmp_path: Path) -> None:
+    """Numbers become 16 bits deep where 8 are not enough; none is cut, and none means two."""
+    classes = tuple(f"class {n}" for n in range(many))
+    label = np.resize(np.arange(-1, many), (20, 20, 2)[: 2 + (name == "nifti")])
+    like = Raster(np.zeros((1, *label.shape), np.uint8), affine=np.eye(4))
+    write, read, suffix = WAYS[name]
+    write(tmp_path, iter([Labelled("a", "a", label, like, "strong", "", "train")]), classes)
+    stored = plain_values(tmp_path / f"labels/a{suffix}")[0]
+    assert len(np.unique(stored)) == many + 1 and np.array_equal(
+        stored[label >= 0], label[label >= 0]
+    )
+    assert (stored.max() < 256) == (many < 256)
+    (tmp_path / "images").mkdir()
+    (tmp_path / f"images/a{suffix}").touch()
+    found = read(Source(tmp_path))
+    assert found.classes == classes
+    assert np.array_equal(found.items[0].stored(like), label)
+
+
+WAYS = {
+    "png": (write_png, read_png, ".png"),
+    "nifti": (write_nifti, read_nifti, ".nii.gz"),
+}

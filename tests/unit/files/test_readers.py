@@ -31,7 +31,7 @@ from labelmend.files.readers import (
     read_region,
     write_label,
 )
-from labelmend.types import DataSpec, Raster, Region
+from labelmend.types import ChannelAxis, DataSpec, Raster, Region
 
 SPEC = DataSpec("segmentation", ("bg", "a", "b"), (0, 1, 2), None, 2, 1, "none", ".png")
 
@@ -110,6 +110,34 @@ def test_16_bit_colours_are_not_cut(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").array, np.moveaxis(array, -1, 0))
 
 
+@pytest.mark.parametrize("kind", ["png", "assocalpha", "unassalpha"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+def test_alpha_is_dropped_where_it_is_opaque_and_refused_elsewhere(
+    kind: str, channels: int, dtype: type, top: int, tmp_path: Path
+) -> None:
+    array = noise(6, 5, channels + 1).astype(dtype)
+    for alpha in (top, top - top / 255):
+        array[..., -1] = top
+        array[3, 2, -1] = alpha
+        if kind != "png":
+            colours = "rgb" if channels == 3 else "minisblack"
+            about = {"photometric": colours, "extrasamples": [kind], "planarconfig": "contig"}
+            path = tmp_path / "a.tif"
+            tifffile.imwrite(path, array, **about)
+        elif dtype is np.float32:
+            pytest.skip("a PNG holds whole numbers")
+        else:
+            path = tmp_path / "a.png"
+            path.write_bytes(pytest.importorskip("imagecodecs").png_encode(array))
+        if alpha == top:
+            wanted = np.moveaxis(array[..., :channels], -1, 0)
+            np.testing.assert_array_equal(read_image(path).array, wanted)
+        else:
+            with pytest.raises(DataError, match="alpha channel that is not opaque"):
+                read_image(path)
+
+
 def test_grey_label_stored_as_equal_colours_is_one_channel(tmp_path: Path) -> None:
     label = noise(6, 5) % 3
     Image.fromarray(np.repeat(label[..., None], 3, -1)).save(tmp_path / "a.png")
@@ -158,6 +186,13 @@ def test_float_tiff_and_its_resolution(tmp_path: Path) -> None:
     read = read_image(tmp_path / "a.tif")
     np.testing.assert_array_equal(read.array[0], array)
     assert read.spacing == pytest.approx((0.25, 0.5))
+
+
+def test_distances_of_pages_have_the_unit_of_the_others(tmp_path: Path) -> None:
+    how = {"imagej": True, "resolution": (4.0, 2.0), "photometric": "minisblack"}
+    how |= {"metadata": {"axes": "ZYX", "spacing": 3.0, "unit": "um"}}
+    tifffile.imwrite(tmp_path / "a.tif", noise(4, 6, 5), **how)
+    assert read_image(tmp_path / "a.tif").spacing == pytest.approx((3e-3, 5e-4, 2.5e-4))
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -381,6 +416,28 @@ def test_regression_is_written_and_read_alike(tmp_path: Path) -> None:
         assert valid.all()
 
 
+@pytest.mark.parametrize("name", ["a, b", '"a"', 'say "a"', '"', "a\nb", "a;b", "ä"])
+def test_events_of_any_name_are_written_and_read_alike(name: str, tmp_path: Path) -> None:
+    spec = replace(SPEC, classes=("none", name, "z"), dims=1, suffix=".csv")
+    like, index = image_like((8,), spacing=(0.1,)), np.array([0, 1, 1, 0, 2, 2, 1, 0])
+    write_label(tmp_path / "a.csv", index, spec, like)
+    assert read_label(tmp_path / "a.csv", spec, like)[0].tolist() == index.tolist()
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".npy", ".ome.tif"])
+@pytest.mark.parametrize("axis", ["none", "first", "last"])
+def test_values_of_volumes_are_written_and_read_alike(
+    axis: ChannelAxis, suffix: str, tmp_path: Path
+) -> None:
+    if (suffix, axis) == (".nii.gz", "first"):
+        pytest.skip("channels of a NIfTI file are last")
+    names = ("p",) if axis == "none" else ("p", "q")
+    values = np.random.default_rng(0).normal(size=(len(names), 3, 4, 5)).astype(np.float32)
+    spec, like = DataSpec("regression", names, (), None, 3, 1, axis, suffix), image_like((3, 4, 5))
+    write_label(tmp_path / f"a{suffix}", values, spec, like)
+    np.testing.assert_array_equal(read_label(tmp_path / f"a{suffix}", spec, like)[0], values)
+
+
 def test_events_are_laid_on_the_recording_and_written_back(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('label,onset_s,offset_s\n"b, or so",0.1,0.3\na,0.5,0.6\n')
@@ -420,6 +477,12 @@ def test_a_written_volume_is_as_large_as_its_image_whatever_the_unit(
     assert written.header.get_xyzt_units()[0] == unit
     np.testing.assert_allclose(written.affine, image.affine)
     assert read_image(tmp_path / "a.nii").spacing == pytest.approx(like.spacing)
+
+
+def test_a_volume_without_a_place_keeps_its_spacing(tmp_path: Path) -> None:
+    like = image_like((3, 4, 5), spacing=(2.0, 0.25, 0.5))
+    write_label(tmp_path / "a.nii", np.zeros((3, 4, 5), int), replace(SPEC, dims=3), like)
+    assert read_image(tmp_path / "a.nii").spacing == pytest.approx((2.0, 0.25, 0.5))
 
 
 def test_written_tiff_keeps_the_spacing(tmp_path: Path) -> None:

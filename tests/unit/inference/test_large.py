@@ -34,6 +34,8 @@ from labelmend.inference.large import (
 from labelmend.inference.predictor import Predictor
 from labelmend.inference.record import Record, hash_model
 
+from .test_uncertainty import calibrated
+
 Trained = Callable[[str], Any]
 RNG = np.random.default_rng(0)
 
@@ -321,12 +323,13 @@ def test_conclusions_are_of_the_image_and_of_the_scores(
         network=Bright(),
         preparation=Preparation("set", mean=(100.0,), deviation=(50.0,)),
     )
+    chosen = calibrated(chosen, 2.5)
     way = Way(memory=memory, beside=Beside(conclusions=tmp_path / "c", probabilities=True))
     found = predict_all(chosen, [tmp_path / "a.npy"], tmp_path / "out", way)
     (row,) = found.conclusions[0].objects
     assert (row["area"], row["begin_0"], row["end_0"]) == (120, 20, 50)
     assert row["mean_0"] == pytest.approx(picture[20:50, 10:14].mean())
-    sure = 1 / (1 + np.exp(-2.0))
+    sure = 1 / (1 + np.exp(-2.0 / 2.5))  # by the temperature
     assert row["confidence"] == pytest.approx(sure, abs=1e-6)
     kept = np.load(tmp_path / "out/probabilities/a.npy.npy")
     assert kept[1, 30, 12] == pytest.approx(sure, abs=1e-3)

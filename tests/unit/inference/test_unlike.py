@@ -15,6 +15,7 @@ import labelmend
 from labelmend.inference.files import predict_all
 from labelmend.inference.predictor import load
 from labelmend.inference.unlike import Unlike
+from labelmend.runs.sums import make_sums, read_sums
 from labelmend.types import DataSet, DataSpec
 
 STEP = (1.0, 1.0, 2.0)
@@ -67,10 +68,8 @@ def test_a_run_that_was_made_before_this_was_kept_says_nothing(run: Path, tmp_pa
     assert record.pop("orientations") == ["RAS"] and record.pop("spacings") == [[*STEP], [*STEP]]
     content = json.dumps(record).encode()
     (old / "data.json").write_bytes(content)
-    sums = (old / "SHA256SUMS").read_text().splitlines()
-    own = f"{hashlib.sha256(content).hexdigest()}  data.json"
-    lines = [own if line.endswith("  data.json") else line for line in sums]
-    (old / "SHA256SUMS").write_text("\n".join(lines) + "\n")
+    hashes = read_sums(old) | {"data.json": hashlib.sha256(content).hexdigest()}
+    (old / "SHA256SUMS").write_bytes(make_sums(hashes))
     assert predicted(old, tmp_path, a={"left": -1, "step": (9.0, 9.0, 9.0)}) == ()
 
 

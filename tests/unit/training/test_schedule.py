@@ -20,6 +20,24 @@ def test_the_rate_rises_then_falls_and_never_leaves_0_to_1(total, warmup, shape)
     assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
 
 
+@given(total=st.integers(1, 300), warmup=st.integers(0, 50))
+def test_the_rate_falls_as_its_shape_says(total, warmup) -> None:
+    """Half a cosine is as far above its middle as below it; a power of what is left to go."""
+    warmup = min(warmup, total - 1)
+
+    def rate(step: int, shape: str) -> float:
+        return learning_rate_factor(step, total, warmup, shape)
+
+    for shape in ("cosine", "poly", "constant"):
+        assert rate(warmup, shape) == 1
+        assert [rate(s, shape) for s in range(warmup)] == [(s + 1) / warmup for s in range(warmup)]
+    for s in range(warmup + 1, total):
+        assert rate(s, "constant") == 1
+        assert rate(s, "cosine") + rate(total + warmup - s, "cosine") == pytest.approx(1)
+        left = (total - s) / (total - warmup)
+        assert rate(s, "poly") == pytest.approx(left**0.9)
+
+
 def table(**over) -> Timetable:
     values = {
         "steps": 20, "validate_every": 6, "save_every": 4, "weigh_start": 5, "weigh_every": 3,
