@@ -28,7 +28,7 @@ class Fellows:
     >>> for name, label in (("x", [0, 1, 1]), ("y", [0, 1, 1]), ("z", [1, 1, 0])):
     ...     fellows.add(Sample("i", name, "weak", "train", "g"), np.array(label), every)
     >>> fellows.found()
-    {'x': (0.25, 2), 'y': (0.25, 2), 'z': (0.5, 2)}
+    {'x': (0.0, 2), 'y': (0.0, 2), 'z': (0.5, 2)}
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -45,7 +45,11 @@ class Fellows:
         self._claims.append(_Claim(sample, label, valid))
 
     def found(self) -> dict[str, tuple[float, int]]:
-        """By label, the median of how far it is from the others, and how many those are."""
+        """By label, how far it is from the others, and how many those are.
+
+        The median of the distances; of two the lesser, for two of three that agree are right, and
+        a mean would say of both that they differ by half as much as the third does.
+        """
         self._conclude()
         return self._found
 
@@ -67,7 +71,8 @@ class Fellows:
                 if value is not None
             ]
             if known:
-                self._found[own.sample.id] = statistics.median(known), len(known)
+                middle = min(known) if len(known) == 2 else statistics.median(known)
+                self._found[own.sample.id] = middle, len(known)
         self._claims = []
 
     @property

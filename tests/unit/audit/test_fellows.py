@@ -30,11 +30,17 @@ def told(*given: tuple[str, str, Any, Any], spec: DataSpec = SPEC) -> dict[str, 
 
 
 def test_the_median_over_all_others() -> None:
-    found = told(*(("i", name, values, "weak") for name, values in LABELS.items()))
-    assert found == {"a": (0.25, 2), "b": (0.25, 2), "c": (0.5, 2)}
+    four = {**LABELS, "d": [0, 0, 1, 1]}
+    found = told(*(("i", name, values, "weak") for name, values in four.items()))
+    assert found["a"] == (0.5, 3) and found["c"] == (0.5, 3) and found["d"] == (1.0, 3)
     most = [("i", name, [1, 1, 0, 0], "weak") for name in "abc"]
     found = told(*most, ("i", "d", [0, 0, 1, 1], "weak"))
     assert found == {**dict.fromkeys("abc", (0.0, 3)), "d": (1.0, 3)}
+
+
+def test_two_of_three_that_agree_are_as_right_as_if_they_were_alone() -> None:
+    found = told(*(("i", name, values, "weak") for name, values in LABELS.items()))
+    assert found == {"a": (0.0, 2), "b": (0.0, 2), "c": (0.5, 2)}
 
 
 def test_labels_of_other_images_do_not_count() -> None:
