@@ -22,7 +22,7 @@ import pytest
 
 TOKEN = "0123456789abcdef-of-the-page"
 SCRIPT = Path(__file__).with_name("made_review.py")
-MANY = {"cells": 60, "volume": 3, "recording": 5, "heights": 3}
+MANY = {"cells": 70, "volume": 6, "recording": 8, "heights": 3}
 """Weak labels of every kind."""
 PATIENCE = 120.0
 """Seconds that a server may take to start."""

@@ -54,8 +54,9 @@ export class Figure {
       if (turns) this.grip = { does: "turn" };
       else if (side) this.grip = { does: "resize", side, anchor: this.place(side.map((s) => -s)) };
       else if (this.inside(at.point)) this.grip = { does: "move", from: at.point };
-      else this.commit();
-      if (this.shape) return;
+      else this.grip = { does: "leave", from: at.point, at: [at.x, at.y] };
+      this.grip.before = { ...this.shape };
+      return;
     }
     this.begin(at.point);
   }
@@ -66,14 +67,22 @@ export class Figure {
   }
 
   move(at) {
-    const grip = this.grip;
-    if (!grip) return;
+    if (this.grip?.does === "leave" && !isNear(this.grip.at, at)) this.leave();
+    const { grip } = this;
+    if (!grip || grip.does === "leave") return;
     if (grip.does === "size") this.size(grip.from, at.point, at.shift);
     else if (grip.does === "move") {
       this.shape.centre = this.shape.centre.map((c, k) => c + at.point[k] - grip.from[k]);
       grip.from = at.point;
     } else if (grip.does === "turn") this.turnTo(at.point, at.shift);
     else this.resize(grip, at.point);
+  }
+
+  /** A press beside the shape takes it and begins another, unless a second finger joins to zoom. */
+  leave() {
+    const { from } = this.grip;
+    this.commit();
+    this.begin(from);
   }
 
   size(from, to, even) {
@@ -103,6 +112,7 @@ export class Figure {
   }
 
   up(at, event, stage) {
+    if (this.grip?.does === "leave") this.leave();
     const drawn = this.grip?.does === "size";
     this.grip = null;
     if (drawn && Math.max(...this.shape.half) * stage.view.zoom < 3) this.shape = null;
@@ -111,6 +121,7 @@ export class Figure {
 
   cancelStroke() {
     if (this.grip?.does === "size") this.shape = null;
+    else if (this.grip?.before) this.shape = this.grip.before;
     this.grip = null;
   }
 
@@ -231,7 +242,8 @@ export class Mover {
     this.begin(stage);
     if (!this.by) return;
     const turns = isNear(stage.view.toScreen(this.turnPlace(stage)), at);
-    this.grip = { does: turns ? "turn" : "move", from: at.point, idle };
+    const before = idle ? { by: null, angle: 0 } : { by: this.by, angle: this.angle };
+    this.grip = { does: turns ? "turn" : "move", from: at.point, before };
   }
 
   move(at) {
@@ -251,8 +263,10 @@ export class Mover {
     this.grip = null;
   }
 
+  /** A second finger zooms: what the first one did meanwhile is taken back, and no more. */
   cancelStroke() {
-    this.by = this.grip = null;
+    if (this.grip) Object.assign(this, this.grip.before);
+    this.grip = null;
   }
 
   commit() {

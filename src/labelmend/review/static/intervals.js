@@ -17,6 +17,11 @@ export class Hands {
     on("contextmenu", (event) => event.preventDefault());
   }
 
+  /** Nothing is drawn before the recording and its label are in view. */
+  get ready() {
+    return this.timeline.labels.label !== null && this.timeline.wave !== null;
+  }
+
   x(event) {
     return event.clientX - this.timeline.canvas.getBoundingClientRect().left;
   }
@@ -50,7 +55,7 @@ export class Hands {
       this.cancel(false);
       this.grip = { does: "pinch" };
     } else if (event.button > 0 || this.space) this.grip = { does: "pan", x: this.x(event) };
-    else if (!this.desk.readOnly) {
+    else if (!this.desk.readOnly && this.ready) {
       const found = this.findEnd(this.x(event), event.pointerType === "touch");
       this.grip = found ? { does: "end", ...found } : { does: "draw", from: this.at(event) };
       timeline.cursor = null;
@@ -116,6 +121,11 @@ export class Hands {
     this.desk.draw({ kind: "interval", class: index, start, stop });
   }
 
+  settle() {
+    this.grip = null;
+    this.commit();
+  }
+
   cancel(forget = true) {
     if (forget) this.pointers.clear();
     this.grip = null;
@@ -142,7 +152,7 @@ export class Hands {
     if (name === "Step") this.step(step);
     else if (name === "Escape" && (grip || timeline.draft)) this.cancel();
     else if (name === "," || name === ".") this.jump(name === "." ? 1 : -1);
-    else if (this.desk.readOnly || timeline.cursor === null) return false;
+    else if (this.desk.readOnly || !this.ready || timeline.cursor === null) return false;
     else if (name === "Enter" && grip) {
       this.grip = null;
       this.commit();

@@ -6,6 +6,8 @@ import { Silence, withQuery } from "./server.js";
 import { Stage } from "./stage.js";
 import { Brush, Polygon } from "./strokes.js";
 
+/** Keys that belong to the hands on a picture; they do nothing before it is there. */
+const HANDS = new Set(["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Enter", "Backspace", ",", "."]);
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 export class PictureScreen {
@@ -61,15 +63,16 @@ export class PictureScreen {
 
   async loadImage() {
     const turn = ++this.asked;
-    const { page } = this;
+    const { page, slice } = this;
     const [low, high] = page.contrast ?? [null, null];
-    const path = withQuery(`/api/cases/${page.work.number}/image`, { ...this.slice, low, high, channel: page.channel });
+    const path = withQuery(`/api/cases/${page.work.number}/image`, { ...slice, low, high, channel: page.channel });
     const blob = await page.app.server.picture(path);
     const picture = await createImageBitmap(blob).catch(() => {
       throw new Silence("the picture broke off");
     });
     if (turn !== this.asked) return;
     this.image = picture;
+    this.imageSlice = slice;
     this.draw();
   }
 
@@ -77,6 +80,7 @@ export class PictureScreen {
   draw() {
     const { work } = this.page;
     const labels = { label: work.shown(), prediction: work.others.prediction ?? null, moved: work.others.moved ?? null };
+    this.stage.setReady(work.isHere && work.slice === this.slice && this.imageSlice === this.slice);
     const spacing = this.spacing?.filter((_, axis) => axis !== this.slice?.axis);
     this.stage.show(this.image, labels, spacing?.length === 2 ? spacing : null);
   }
@@ -119,6 +123,7 @@ export class PictureScreen {
       return true;
     }
     if (!onStage) return false;
+    if (!stage.ready) return HANDS.has(name.replace("Shift+", ""));
     const way = ARROWS[event.key];
     const step = { way, shift: event.shiftKey };
     if (way && !event.ctrlKey && !event.metaKey) {
@@ -194,6 +199,7 @@ export class PictureScreen {
   setSlice(slice) {
     this.settle();
     this.slice = slice;
+    this.stage.setReady(false);
     this.drawSlices();
     this.page.loadSlice();
   }

@@ -75,7 +75,10 @@ export class RecordingScreen {
 
   choose() {}
 
-  settle() {}
+  /** Puts down what is still in the hands before the case is left. */
+  settle() {
+    this.hands.settle();
+  }
 
   zoom(factor) {
     this.timeline.zoom(factor);

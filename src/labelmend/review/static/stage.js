@@ -21,6 +21,7 @@ export class Stage extends EventTarget {
     this.tool = null;
     this.pointers = new Map();
     this.held = null;
+    this.ready = false;
     this.space = false;
     this.cursor = null;
     this.crosshair = null;
@@ -183,9 +184,9 @@ export class Stage extends EventTarget {
       this.held = "pinch";
     } else if (this.pointers.size === 1) {
       const pans = event.button === 1 || this.space || event.button === 2;
-      this.held = pans ? "pan" : "tool";
+      this.held = pans ? "pan" : this.ready ? "tool" : "nothing";
       this.panned = false;
-      if (!pans) this.tool?.down?.(at, event, this);
+      if (this.held === "tool") this.tool?.down?.(at, event, this);
     }
     event.preventDefault();
     this.point();
@@ -253,6 +254,12 @@ export class Stage extends EventTarget {
     if (factor === null) this.view.fit();
     else this.view.zoomAt(x, y, factor);
     this.draw();
+  }
+
+  /** Whether image and label in view are those that are drawn on; until then no tool takes hold. */
+  setReady(ready) {
+    this.ready = ready;
+    this.canvas.classList.toggle("waits", !ready);
   }
 
   setSpace(held) {

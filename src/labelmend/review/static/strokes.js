@@ -3,26 +3,40 @@
 /** Draws a line as wide as the brush; the eraser is a brush of background. */
 export class Brush {
   constructor(desk, erases) {
-    Object.assign(this, { desk, erases, points: null, byKey: false });
+    Object.assign(this, { desk, erases, points: null, byKey: false, value: 0, radius: 1 });
   }
 
-  get value() {
-    return this.erases ? 0 : this.desk.class;
+  isBusy() {
+    return this.points !== null;
+  }
+
+  /** A line has the class and the size that it began with, whatever a quick hand chooses meanwhile. */
+  begin(point, byKey = false) {
+    this.value = this.erases ? 0 : this.desk.class;
+    this.radius = this.desk.radius;
+    this.byKey = byKey;
+    this.points = [this.meet(point)];
+  }
+
+  /** The thinnest brush goes from position to position: between four centres it would meet none. */
+  meet(point) {
+    return this.radius < 1 ? point.map(Math.round) : point;
   }
 
   down(at) {
-    this.points = [at.point];
-    this.byKey = false;
+    if (this.points) this.commit(); // a line that keys began
+    this.begin(at.point);
   }
 
   move(at) {
     if (this.points && !this.byKey) this.extend(at.point);
   }
 
-  extend(point) {
+  extend(place) {
+    const point = this.meet(place);
     const last = this.points.at(-1);
     const far = Math.hypot(point[0] - last[0], point[1] - last[1]);
-    if (far >= Math.max(0.25, this.desk.radius / 10)) this.points.push(point);
+    if (far >= Math.max(0.25, this.radius / 10)) this.points.push(point);
   }
 
   up() {
@@ -32,7 +46,7 @@ export class Brush {
   commit() {
     const points = this.points.map((point) => point.map(round));
     this.points = null;
-    this.desk.draw({ kind: "brush", class: this.value, radius: this.desk.radius, points });
+    this.desk.draw({ kind: "brush", class: this.value, radius: this.radius, points });
   }
 
   cancelStroke() {
@@ -43,23 +57,22 @@ export class Brush {
   key(name, stage) {
     const here = stage.crosshair;
     if (name === "Escape" && this.points) this.points = null;
-    else if (name === "Space" && here && !this.points) this.points = [here], this.commit();
+    else if (name === "Space" && here && !this.points) this.begin(here), this.commit();
     else if (name === "Enter" && here) {
       if (this.points) this.commit();
-      else [this.points, this.byKey] = [[here], true];
-    } else if (name === "Step" && this.points) this.extend(here);
+      else this.begin(here, true);
+    } else if (name === "Step" && this.byKey && this.points) this.extend(here);
     else return false;
     return true;
   }
 
   paint(context, stage) {
     const { down, right } = stage.view.scale;
-    const width = this.desk.radius * 2;
     if (this.points) {
       context.save();
       stage.view.apply(context, stage.density);
       context.translate(0.5, 0.5);
-      context.lineWidth = width;
+      context.lineWidth = this.radius * 2;
       context.lineCap = context.lineJoin = "round";
       context.globalAlpha = Math.max(0.5, stage.layers.opacity);
       context.strokeStyle = this.desk.paint(this.value);

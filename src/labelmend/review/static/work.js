@@ -68,7 +68,7 @@ export class Work extends EventTarget {
       if (turn !== this.turn) return;
       if (label.version !== null && label.version !== entry.version) continue;
       this.entry = entry;
-      this.base = { version: entry.version, ...shaped(label) };
+      this.base = { version: entry.version, slice: this.slice, ...shaped(label) };
       this.acked = this.acked.filter((one) => one.version > entry.version);
       break;
     }
@@ -87,6 +87,11 @@ export class Work extends EventTarget {
       this.others[which] = null;
     }
     this.emit("label");
+  }
+
+  /** Whether the label of what is to be seen is here: a slice is asked for before it comes. */
+  get isHere() {
+    return this.base !== null && this.base.slice === this.slice;
   }
 
   /** The label to be shown, `{values, rows, columns}`; null before the server answered. */
