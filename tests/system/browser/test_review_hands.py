@@ -218,3 +218,36 @@ def test_two_fingers_zoom_and_leave_what_is_in_hand(
         assert op["displacement"] == [20, 20]
     else:
         assert op["centre"] == pytest.approx([40, 50], abs=0.3)
+
+
+# ------------------------------------------------------------------------------ large and noisy
+
+
+def test_a_prediction_that_is_all_borders_does_not_stop_the_page(
+    fresh: Fresh, person: Watched
+) -> None:
+    """What a network says that hardly learned: with one long path, minutes went by."""
+    review, number = fresh("cells")
+    page = person.open(review)
+    page.wait_for_selector("a.card")
+    rows, columns = 900, 1000
+    noise = np.random.default_rng(0).integers(0, 3, (rows, columns), np.uint8).tobytes()
+    about = {"X-Shape": f"{rows},{columns}", "Content-Type": "application/octet-stream"}
+    page.route("**/label?which=prediction", lambda route: route.fulfill(body=noise, headers=about))
+    page.evaluate(f"location.hash = 'case={number}'")
+    page.wait_for_selector(".panel .layer-prediction:not(.missing)")
+    wait_shown(page)
+    took = page.evaluate(
+        """async () => {
+          const { Contours } = await import('/static/contours.js');
+          const label = (n) => ({ rows: n, columns: n,
+            values: new Uint8Array(n * n).map((_, i) => (i * i * 31 + i) % 7 < 2 ? 1 : 0) });
+          const time = (n) => {
+            const begin = performance.now();
+            new Contours().of(label(n));
+            return performance.now() - begin;
+          };
+          time(100);
+          return [time(250), time(900)]; }"""
+    )
+    assert max(took) < 5000

@@ -56,6 +56,27 @@ export class Palette {
     return canvas;
   }
 
+  /** Where the borders of the classes lie, as a picture of the label's own size. */
+  borders({ values, rows, columns }, kind) {
+    const canvas = blank({ rows, columns });
+    const picture = new ImageData(columns, rows);
+    const words = new Uint32Array(picture.data.buffer);
+    const colours = this.classes.map((_, value) => {
+      const [r, g, b] = parse(this.line(kind, value));
+      return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
+    });
+    for (let i = 0; i < words.length; i++) {
+      const value = values[i];
+      if (value === 0 || value === UNKNOWN) continue;
+      const column = i % columns;
+      const inner = (column === 0 || values[i - 1] === value) && (column === columns - 1 || values[i + 1] === value)
+        && (i < columns || values[i - columns] === value) && (i + columns >= words.length || values[i + columns] === value);
+      if (!inner) words[i] = colours[value] ?? 0xff808080;
+    }
+    canvas.getContext("2d").putImageData(picture, 0, 0);
+    return canvas;
+  }
+
   /** Where two labels say different things, as a picture. */
   difference(one, other) {
     const canvas = blank(one);

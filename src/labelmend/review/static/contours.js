@@ -3,23 +3,30 @@
 const RIGHT = 0, DOWN = 1, LEFT = 2, UP = 3;
 const STEP = [[0, 1], [1, 0], [0, -1], [-1, 0]];
 
+/** In one path: a browser adds to a path the slower, the more lines it has. */
+const LOOPS = 256;
+/** Sides of positions: beyond that, lines take seconds whenever they are drawn, and hide the image. */
+const MOST_SIDES = 150000;
+
 /**
- * The border of one class: a Path2D in picture coordinates (x = column + 0.5, y = row + 0.5, so
+ * The border of one class: Path2Ds in picture coordinates (x = column + 0.5, y = row + 0.5, so
  * that corners of positions are whole numbers). Dashes run on around corners.
  */
 export function traceClass({ values, rows, columns }, value) {
   const inside = (row, column) =>
     row >= 0 && row < rows && column >= 0 && column < columns &&
     values[row * columns + column] === value;
-  const path = new Path2D();
+  const paths = [];
+  let loops = 0;
   const seen = new Uint8Array(rows * columns);
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
       if (!inside(row, column) || inside(row - 1, column) || seen[row * columns + column]) continue;
-      follow(path, inside, seen, columns, row, column);
+      if (loops++ % LOOPS === 0) paths.push(new Path2D());
+      follow(paths.at(-1), inside, seen, columns, row, column);
     }
   }
-  return path;
+  return paths;
 }
 
 /** One closed line with the class on its right, from the upper edge of a position. */
@@ -50,7 +57,20 @@ function turn(inside, row, column, way) {
   return onLeft ? (way + 3) % 4 : way;
 }
 
-/** Borders of all classes but the background, drawn once per label: `[[class, Path2D], …]`. */
+/** How many sides of positions lie between two values. */
+function countSides({ values, columns }) {
+  let sides = 0;
+  for (let i = 1; i < values.length; i++) {
+    if (values[i] !== values[i - 1] && i % columns) sides++;
+    if (i >= columns && values[i] !== values[i - columns]) sides++;
+  }
+  return sides;
+}
+
+/**
+ * Borders of all classes but the background, drawn once per label: `[[class, [Path2D, …]], …]`, or
+ * null where there are too many for lines, as where an untrained network speaks of a large image.
+ */
 export class Contours {
   constructor() {
     this.drawn = new WeakMap();
@@ -58,12 +78,15 @@ export class Contours {
 
   of(label) {
     if (!this.drawn.has(label.values)) {
-      const found = new Set(label.values);
-      found.delete(0);
-      found.delete(255);
-      const paths = [...found].sort((a, b) => a - b).map((value) => [value, traceClass(label, value)]);
-      this.drawn.set(label.values, paths);
+      this.drawn.set(label.values, countSides(label) > MOST_SIDES ? null : trace(label));
     }
     return this.drawn.get(label.values);
   }
+}
+
+function trace(label) {
+  const found = new Set(label.values);
+  found.delete(0);
+  found.delete(255);
+  return [...found].sort((a, b) => a - b).map((value) => [value, traceClass(label, value)]);
 }

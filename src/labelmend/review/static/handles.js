@@ -309,9 +309,9 @@ export class Mover {
     context.drawImage(stage.picture(label), 0, 0);
     context.globalAlpha = 1;
     context.lineWidth = 1.5 / Math.sqrt(stage.view.scale.down * stage.view.scale.right);
-    for (const [value, path] of stage.contours.of(label)) {
+    for (const [value, paths] of stage.contours.of(label) ?? []) {
       context.strokeStyle = stage.palette.solid(value);
-      context.stroke(path);
+      for (const path of paths) context.stroke(path);
     }
     context.restore();
     const middle = stage.view.toScreen(this.middle());

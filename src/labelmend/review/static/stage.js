@@ -16,6 +16,9 @@ export class Stage extends EventTarget {
     this.view = new Viewport();
     this.contours = new Contours();
     this.pictures = new WeakMap();
+    this.borders = new WeakMap();
+    this.backdrop = make("canvas", {});
+    this.behind = [];
     this.labels = { label: null, prediction: null, moved: null };
     this.image = null;
     this.tool = null;
@@ -79,9 +82,32 @@ export class Stage extends EventTarget {
   }
 
   paint() {
+    this.renewBackdrop();
     const context = this.canvas.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    if (this.backdrop.width && this.backdrop.height) context.drawImage(this.backdrop, 0, 0);
+    context.setTransform(this.density, 0, 0, this.density, 0, 0);
+    this.tool?.paint?.(context, this);
+    if (this.crosshair) this.paintCrosshair(context);
+    const { left, top, scale } = this.view;
+    this.canvas.dataset.view = JSON.stringify({ left, top, ...scale });
+    this.dispatchEvent(new Event("look"));
+  }
+
+  /** Image and labels are drawn when they or the view change, not for every move of a hand. */
+  renewBackdrop() {
+    const { view, labels, layers, canvas } = this;
+    const now = [this.image, ...Object.values(labels).map((label) => label?.values), ...Object.values(layers),
+      this.tool?.hides, view.left, view.top, view.scale.down, view.scale.right, canvas.width, canvas.height];
+    if (now.length === this.behind.length && now.every((one, i) => one === this.behind[i])) return;
+    this.behind = now;
+    this.backdrop.width = canvas.width; // which clears it, too
+    this.backdrop.height = canvas.height;
+    this.paintBackdrop(this.backdrop.getContext("2d"));
+  }
+
+  paintBackdrop(context) {
     this.view.apply(context, this.density);
     const { rows, columns } = this.view.picture;
     if (this.image) {
@@ -94,12 +120,6 @@ export class Stage extends EventTarget {
       this.paintFills(context, rows, columns);
       for (const kind of ["moved", "prediction", "label"]) this.paintLines(context, kind);
     }
-    context.setTransform(this.density, 0, 0, this.density, 0, 0);
-    this.tool?.paint?.(context, this);
-    if (this.crosshair) this.paintCrosshair(context);
-    const { left, top, scale } = this.view;
-    this.canvas.dataset.view = JSON.stringify({ left, top, ...scale });
-    this.dispatchEvent(new Event("look"));
   }
 
   /** Continuous labels have no borders: each is a grey picture over those before it. */
@@ -134,21 +154,34 @@ export class Stage extends EventTarget {
   paintLines(context, kind) {
     const label = this.labels[kind];
     if (!label || !this.layers[kind] || (kind === "label" && this.tool?.hides === "label")) return;
+    const lines = this.contours.of(label);
+    if (lines === null) {
+      this.paintBorders(context, kind, label);
+      return;
+    }
     const { down, right } = this.view.scale;
     const thick = Math.sqrt(down * right);
     context.save();
     context.lineJoin = "round";
-    for (const [value, path] of this.contours.of(label)) {
+    for (const [value, paths] of lines) {
       context.setLineDash([]);
       context.strokeStyle = "rgba(0, 0, 0, 0.55)";
       context.lineWidth = (kind === "label" ? 3 : 3.4) / thick;
-      context.stroke(path);
+      for (const path of paths) context.stroke(path);
       context.setLineDash(KINDS[kind].dash.map((length) => length / thick));
       context.strokeStyle = this.palette.line(kind, value);
       context.lineWidth = (kind === "label" ? 1.5 : 1.8) / thick;
-      context.stroke(path);
+      for (const path of paths) context.stroke(path);
     }
     context.restore();
+  }
+
+  /** Borders without end: a picture of them, which takes the same time however many there are. */
+  paintBorders(context, kind, label) {
+    if (!this.borders.has(label.values)) this.borders.set(label.values, this.palette.borders(label, kind));
+    context.imageSmoothingEnabled = this.view.zoom < 1;
+    context.drawImage(this.borders.get(label.values), 0, 0, label.columns, label.rows);
+    context.imageSmoothingEnabled = false;
   }
 
   paintCrosshair(context) {
