@@ -121,6 +121,18 @@ def test_the_gallery_shows_the_order_of_the_audit_and_filters_it(
     assert page.locator("a.card").count() == len(found)
 
 
+def test_a_filter_of_another_run_in_this_tab_hides_nothing(
+    reviews: Reviews, person: Watched
+) -> None:
+    """The address may serve another run now; a choice that is not even offered is none."""
+    page = person.open(reviews("cells"))
+    page.wait_for_selector("a.card")
+    page.evaluate("""() => sessionStorage.setItem('labelmend/filters',
+      JSON.stringify({ state: 'all', annotator: 'nobody here', text: '' }))""")
+    page.reload()
+    page.wait_for_selector("a.card")
+
+
 # ------------------------------------------------------------------------------ saving
 
 
@@ -719,6 +731,19 @@ def test_the_page_fits_a_narrow_screen(reviews: Reviews, person: Watched) -> Non
 
 
 # ------------------------------------------------------------------------------ continuous labels
+
+
+def test_colours_chosen_by_the_system_hide_neither_classes_nor_choices(
+    fresh: Fresh, person: Watched
+) -> None:
+    page = person.open(*fresh("cells"))
+    page.emulate_media(forced_colors="active")
+    page.keyboard.press("b")
+    script = "(one) => getComputedStyle(document.querySelector(one)).backgroundColor"
+    tools = [page.evaluate(script, f'.tools [data-tool="{name}"]') for name in ("brush", "erase")]
+    assert tools[0] != tools[1]
+    swatches = [page.evaluate(script, f'[data-class="{index}"] .swatch') for index in (1, 2)]
+    assert swatches == ["rgb(230, 159, 0)", "rgb(86, 180, 233)"]
 
 
 def test_continuous_labels_are_seen_and_decided_on_not_drawn(fresh: Fresh, person: Watched) -> None:

@@ -67,6 +67,7 @@ export class Gallery {
         type: "button", data: { state }, onclick: () => this.filter({ state }),
       }, words, make("span", { class: "number" }))));
     const people = [...new Set(this.app.entries.map((entry) => entry.annotator).filter(Boolean))].sort();
+    if (!people.includes(filters.annotator)) filters.annotator = ""; // that of another run in this tab
     const choice = make("select", { "aria-label": "Annotator", onchange: (event) => this.filter({ annotator: event.target.value }) },
       make("option", { value: "", text: "All annotators" }),
       ...people.map((name) => make("option", { value: name, text: name, selected: name === filters.annotator })));
