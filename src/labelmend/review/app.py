@@ -114,7 +114,8 @@ class _Slow:
 
 def _page() -> APIRouter:
     router = APIRouter()
-    static = _listed(files("labelmend.review") / "static")
+    own, shared = (_listed(files(f"labelmend.{name}") / "static") for name in ("review", "web"))
+    static = shared | own
 
     @router.get("/")
     def page() -> Response:

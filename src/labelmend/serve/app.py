@@ -105,7 +105,7 @@ def make_app(
 
 def _page() -> APIRouter:
     router = APIRouter(include_in_schema=False)
-    static = files("labelmend.serve") / "static"
+    folders = [files(f"labelmend.{name}") / "static" for name in ("serve", "web")]
 
     @router.get("/")
     def page() -> Response:
@@ -113,10 +113,11 @@ def _page() -> APIRouter:
 
     @router.get("/static/{name}")
     def asset(name: str) -> Response:
-        if _ASSET.fullmatch(name) is None or not (static / name).is_file():
+        found = [one / name for one in folders if _ASSET.fullmatch(name) and (one / name).is_file()]
+        if not found:
             raise HTTPException(404, "there is no such file")
         kind = _TYPES.get(name[name.rindex(".") :], "image/svg+xml")
-        content = (static / name).read_bytes()
+        content = found[0].read_bytes()
         return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
 
     return router

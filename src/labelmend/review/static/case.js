@@ -1,7 +1,8 @@
 /** A case in full: brings screen, tools, panel and the work on its label together. */
 
 import { Palette } from "./colours.js";
-import { iconButton, make } from "./elements.js";
+import { make } from "./elements.js";
+import { iconButton } from "./icons.js";
 import { Panel } from "./panel.js";
 import { PictureScreen } from "./picture.js";
 import { RecordingScreen } from "./recording.js";

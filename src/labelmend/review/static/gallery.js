@@ -1,6 +1,7 @@
 /** All cases in the order of the audit, as small pictures that load when they come into view. */
 
-import { brief, icon, make, setAria, tail } from "./elements.js";
+import { brief, make, setAria, tail } from "./elements.js";
+import { icon } from "./icons.js";
 
 const STATES = [
   ["all", "All"], ["open", "Open"], ["edited", "Edited"], ["accepted", "Accepted"],

@@ -1,6 +1,10 @@
 /** The pictures of the page: one stroked path each, on 24 by 24. */
 
-export const PATHS = {
+import { make, setAria } from "./elements.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+
+const PATHS = {
   accept: "M5 12.5l4.5 4.5L19 7.5",
   reject: "M6.5 6.5l11 11M17.5 6.5l-11 11",
   strong: "M12 3.5l2.6 5.4 5.9.8-4.3 4.1 1.1 5.9-5.3-2.9-5.3 2.9 1.1-5.9L3.5 9.7l5.9-.8z",
@@ -26,3 +30,29 @@ export const PATHS = {
   panel: "M4 5h16v14H4zM14.5 5v14",
   edited: "M4.5 19.5l1-4L16 5l3 3L8.5 18.5z",
 };
+
+/** A picture out of PATHS, hidden from those who listen. */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", PATHS[name]);
+  svg.append(path);
+  return svg;
+}
+
+/** A button with a picture, a name for everyone, and its key in the tip. */
+export function iconButton(name, words, { key = "", ...properties } = {}) {
+  const tip = key ? `${words} (${key})` : words;
+  const about = { type: "button", class: "icon-button", title: tip, ...properties };
+  const button = make("button", about, icon(name));
+  setAria(button, { label: words, keyshortcuts: key ? shortcut(key) : null });
+  return button;
+}
+
+/** A key as aria-keyshortcuts writes it. */
+export function shortcut(key) {
+  return key.replace("Ctrl", "Control").replace(/ /g, "");
+}

@@ -2,7 +2,8 @@
 
 import { CasePage } from "./case.js";
 import { Gallery, Filters } from "./gallery.js";
-import { count, icon, iconButton, isWriting, make, setAria } from "./elements.js";
+import { count, isWriting, make, setAria } from "./elements.js";
+import { icon, iconButton } from "./icons.js";
 import { actionOf, nameOf, openDialog, showKeys } from "./keys.js";
 import { Notices } from "./notices.js";
 import { Outbox } from "./outbox.js";

@@ -1,7 +1,8 @@
 /** What is known of a case, and what a person decides about it. */
 
 import { badges } from "./gallery.js";
-import { brief, icon, iconButton, make, setAria, tail } from "./elements.js";
+import { brief, make, setAria, tail } from "./elements.js";
+import { icon, iconButton } from "./icons.js";
 import { keyOf } from "./keys.js";
 
 const LAYERS = [["label", "Label"], ["prediction", "Prediction"], ["moved", "Moved label"], ["difference", "Label ≠ prediction"]];

@@ -1,6 +1,7 @@
 /** Tools at the side, and what they draw with: class, size, undo. */
 
-import { iconButton, make, setAria } from "./elements.js";
+import { make, setAria } from "./elements.js";
+import { iconButton } from "./icons.js";
 import { keyOf } from "./keys.js";
 
 const TOOLS = {

@@ -1,8 +1,4 @@
-/** Elements of the page, made without markup strings: nothing that a server says can become code. */
-
-import { PATHS } from "./icons.js";
-
-const SVG = "http://www.w3.org/2000/svg";
+/** Elements of a page, made without markup strings: nothing that a server says can become code. */
 
 /**
  * An element. `on*` are listeners, `class`, `text`, `data` and `aria` say what they are; any other
@@ -30,35 +26,15 @@ export function setAria(element, values) {
   }
 }
 
-/** A picture out of icons.js, hidden from those who listen. */
-export function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 24 24");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", PATHS[name]);
-  svg.append(path);
-  return svg;
-}
-
-/** A button with a picture, a name for everyone, and its key in the tip. */
-export function iconButton(name, words, { key = "", ...properties } = {}) {
-  const tip = key ? `${words} (${key})` : words;
-  const about = { type: "button", class: "icon-button", title: tip, ...properties };
-  const button = make("button", about, icon(name));
-  setAria(button, { label: words, keyshortcuts: key ? shortcut(key) : null });
-  return button;
-}
-
-/** A key as aria-keyshortcuts writes it. */
-export function shortcut(key) {
-  return key.replace("Ctrl", "Control").replace(/ /g, "");
+/** A button that says what it does. */
+export function button(text, press) {
+  return make("button", { type: "button", class: "button", text, onclick: press });
 }
 
 /** A number in few signs: 0.123, 12.3, 1234. */
 export function brief(value) {
   if (value === null || value === undefined) return "–";
+  if (typeof value !== "number") return String(value);
   const size = Math.abs(value);
   if (size !== 0 && size < 0.001) return value.toExponential(1);
   return String(Number(value.toFixed(size < 1 ? 3 : size < 100 ? 1 : 0)));
@@ -78,4 +54,11 @@ export function count(number, noun) {
 export function isWriting(target) {
   if (target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement) return true;
   return target instanceof HTMLInputElement && ["text", "search", "number"].includes(target.type);
+}
+
+/** Gives a file to the person. */
+export function save(blob, name) {
+  const link = make("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
