@@ -200,6 +200,20 @@ def test_a_bad_file_gets_a_sentence_and_the_others_their_labels(
     assert not page.locator("[role=alert]").count()
 
 
+def test_a_file_that_is_gone_is_not_blamed_on_the_server(
+    served: Served, visit: Visit, tmp_path: Path
+) -> None:
+    """A folder that was dropped reads like it: its content cannot be had."""
+    page = visit("cells")
+    gone = tmp_path / "gone.png"
+    gone.write_bytes(served.images("cells")[0].read_bytes())
+    page.on("request", lambda request: gone.unlink(missing_ok=True))  # while the first is sent
+    choose(page, served.images("cells")[0], gone)
+    page.locator(".file").nth(1).click()
+    assert page.locator(".file").nth(0).get_attribute("data-state") == "done"
+    assert "cannot be read" in page.inner_text("#shown [role=alert]")
+
+
 def test_slices_of_a_volume(served: Served, visit: Visit) -> None:
     page, image = visit("volume"), served.images("volume")[0]
     choose(page, image)

@@ -26,6 +26,11 @@ async function refusalOf(response) {
   return new Refusal(response.status, words);
 }
 
+/** Whether a file's content is there: a folder's is not, and sending it looks as if no server answered. */
+function isReadable(file) {
+  return file.arrayBuffer().then(() => true, () => false);
+}
+
 function rest(seconds) {
   return new Promise((done) => setTimeout(done, 1000 * seconds));
 }
@@ -71,6 +76,9 @@ export class Server {
         const response = await this.ask(path, { method: "POST", body: file, headers });
         return await response.json();
       } catch (error) {
+        if (error.status === 0 && !(await isReadable(file))) {
+          throw new Refusal(0, "it cannot be read: it is a folder, or was moved or changed since it was chosen");
+        }
         if (error.status !== 429) throw error;
         waits();
         await rest(error.pause);
