@@ -101,10 +101,20 @@ class ShiftAligner:
     ) -> Placement:
         """Where labels belong; arguments as for a call."""
         check_comparison(prediction, label, valid, known)
-        if known is None:
-            edges = edge_length(label, valid)
-        else:
-            edges = compared_edges(label, valid, known, self.window)
+        edges = edges_of(label, valid, known, self.window)
+        return self.find_by(prediction, label, valid, edges, known=known, group=group)
+
+    def find_by(
+        self,
+        prediction: Tensor,
+        label: Tensor,
+        valid: Tensor,
+        edges: Tensor,
+        *,
+        known: Tensor | None = None,
+        group: Tensor | None = None,
+    ) -> Placement:
+        """As :meth:`find`, of what was checked and whose :func:`edges_of` are known."""
         likely = self.likely(prediction, label, valid, edges, known=known)
         if group is not None:
             likely, edges = added(likely, group), together(edges, group)
@@ -163,6 +173,19 @@ def says_nothing(prediction: Tensor, known: Tensor | None, *, classes: bool) -> 
         least = torch.where(over, values, torch.inf).amin(2)
     size = torch.maximum(most.abs(), least.abs())
     return (most - least <= FLAT * torch.finfo(values.dtype).eps * size).all(1)
+
+
+def edges_of(
+    label: Tensor, valid: Tensor, known: Tensor | None, window: int | Sequence[int]
+) -> Tensor:
+    """How much edge of every label there is to go by, ``(batch,)``; see what it calls.
+
+    >>> edges_of(torch.tensor([[0, 1, 1, 0]]), torch.ones(1, 4).bool(), None, 1)
+    tensor([2.])
+    """
+    if known is None:
+        return edge_length(label, valid)
+    return compared_edges(label, valid, known, window)
 
 
 def compared_edges(

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from labelmend.alignment.correlation import Field, Frame, each
 from labelmend.errors import ShapeError
-from labelmend.losses.valid_positions import check_classes, check_inputs, type_and_shape
+from labelmend.losses.valid_positions import (
+    check_classes,
+    check_inputs,
+    logistic,
+    type_and_shape,
+)
 
 FLAT = 16
 """Values that differ from their mean by this many units in the last place are constant."""
@@ -93,6 +98,13 @@ class Comparison:
         """The channels of :attr:`present` classes, of ``(batch, classes, *space)``."""
         whole = len(self.present) == self.classes - 1
         return values[:, 1:] if whole else values[:, self.present]  # the second copies
+
+    @cached_property
+    def likelihood(self) -> Tensor:
+        """The probability of every :attr:`present` class, ``(batch, present, *space)``."""
+        if self.classes == 2:
+            return logistic(self.prediction[:, 1:] - self.prediction[:, :1])
+        return self.foreground(self.probability)
 
     @cached_property
     def claimed(self) -> Field:

@@ -124,7 +124,7 @@ def mutual_information(of: Comparison) -> Tensor:
 
 
 def _foreground(of: Comparison) -> Tensor:
-    return of.prediction if of.continuous else of.foreground(of.probability)
+    return of.prediction if of.continuous else of.likelihood
 
 
 def _spread(whole: Field, squares: Tensor, sums: Tensor, places: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from labelmend.alignment.affine import shift_matrix, warp_affine
-from labelmend.alignment.aligner import ShiftAligner, compared_edges, says_nothing
+from labelmend.alignment.aligner import ShiftAligner, edges_of, says_nothing
 from labelmend.alignment.comparison import check_comparison
 from labelmend.alignment.correlation import make_frame
-from labelmend.alignment.placement import GRAIN, edge_length
+from labelmend.alignment.placement import GRAIN
 from labelmend.alignment.resolution import Resolution, at_resolution, coarse_factors, coarser
 from labelmend.alignment.scores import SCORES
 from labelmend.alignment.shifts import shift
@@ -170,13 +170,14 @@ class TransformAligner:
             family = self._family(valid)
             if not len(valid) or not max(family.ranges, default=0.0) > 0:
                 return self._shift(given)
-            search, (turn, shift), gain = self._search(given, family)
+            edges = edges_of(label, valid, known, make_frame(family.space, self.window).window)
+            search, (turn, shift), gain = self._search(given, family, edges)
             more = self.margin * len(family.ranges)
             turned = (turn.likely - shift.likely >= more) & (gain >= self.margin)
             turned &= (turn.sure >= self.confidence) & (search.apart(turn, shift) > _WORTH)
             rest = (~turned).nonzero().squeeze(1)
             if len(rest) == len(turned):
-                return self._shift(given)
+                return self._shift(given, edges)
             matrix = family.matrices(turn.parameters, turn.displacement)
             reason = torch.full_like(turned, MOVED, dtype=torch.uint8)
             found = Transformation(matrix, turned, turn.displacement, turn.sure, gain, reason)
@@ -186,7 +187,9 @@ class TransformAligner:
         space = tuple(valid.shape[1:])
         return Family(self.kind, space, self.angle, self.stretch, self.shear)
 
-    def _search(self, given: _Given, family: Family) -> tuple[Search, tuple[Guess, Guess], Tensor]:
+    def _search(
+        self, given: _Given, family: Family, edges: Tensor
+    ) -> tuple[Search, tuple[Guess, Guess], Tensor]:
         """The best transform, the best shift, and what the first gains over staying."""
         prediction, label, valid, known, group = given
         space = family.space
@@ -194,11 +197,7 @@ class TransformAligner:
         halves = tuple(-(-f // 2) for f in factors)
         fine = at_resolution(prediction, label, valid, known, halves)
         rough = coarser(fine, tuple(f // h for f, h in zip(factors, halves, strict=True)))
-        window = _window(self.window, space)
-        if known is None:
-            edges = edge_length(label, valid)
-        else:
-            edges = compared_edges(label, valid, known, window)
+        window = make_frame(space, self.window).window
         # Without edges nothing is likelier than anything else.
         flat = says_nothing(prediction, known, classes=not label.is_floating_point())
         edges = torch.where(flat, 0, edges).to(rough.prediction.dtype)
@@ -211,12 +210,14 @@ class TransformAligner:
         turn, shift = _look_closely(search, rough, fine, (turn, first))
         return search, (turn, shift), turn.likely - shift.likely + first.likely - stay
 
-    def _shift(self, given: _Given) -> Transformation:
+    def _shift(self, given: _Given, edges: Tensor | None = None) -> Transformation:
         """What labels do if they may only shift."""
         prediction, label, valid, known, group = given
         names = {f.name for f in fields(ShiftAligner)} & {f.name for f in fields(self)}
         aligner = ShiftAligner(**{name: getattr(self, name) for name in names})
-        found = aligner.find(prediction, label, valid, known=known, group=group)
+        if edges is None:
+            edges = edges_of(label, valid, known, self.window)
+        found = aligner.find_by(prediction, label, valid, edges, known=known, group=group)
         displacement = found.displacement.to(torch.promote_types(prediction.dtype, torch.float32))
         turned = torch.zeros_like(found.reason, dtype=torch.bool)
         matrix = shift_matrix(displacement)
@@ -291,10 +292,6 @@ def _steps(search: Search, rough: Resolution) -> tuple[tuple[int, ...], tuple[fl
     """How many steps divide every range, either sign, and how large they are."""
     steps = search.family.steps(_SPACING * max(rough.factors))
     return steps, tuple(r / max(k, 1) for r, k in zip(search.family.ranges, steps, strict=True))
-
-
-def _window(window: int | tuple[int, ...], space: tuple[int, ...]) -> tuple[int, ...]:
-    return make_frame(space, window).window
 
 
 def _pick(given: _Given, which: Tensor) -> _Given:

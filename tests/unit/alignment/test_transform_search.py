@@ -5,6 +5,7 @@ import torch
 
 from labelmend.alignment.affine import inverse, rotation_matrix, warp_affine
 from labelmend.alignment.aligner import ShiftAligner
+from labelmend.alignment.placement import edge_length
 from labelmend.alignment.resolution import at_resolution, coarse_factors
 from labelmend.alignment.shifts import shift
 from labelmend.alignment.transform_candidates import KINDS, Family
@@ -132,7 +133,7 @@ def test_what_only_shifted_is_shifted_and_not_interpolated(kind):
 def guessed(aligner, z, label, valid):
     """What the search found before it was decided upon."""
     search, (turn, shift), gain = aligner._search(
-        (z, label, valid, None, None), aligner._family(valid)
+        (z, label, valid, None, None), aligner._family(valid), edge_length(label, valid)
     )
     return search, turn, (turn.likely - shift.likely).item(), gain.item()
 
@@ -303,7 +304,7 @@ def test_the_evidence_of_a_group_is_the_sum_of_its_members():
     gains = []
     for group in (None, torch.tensor([0, 0])):
         search, (turn, shift), _ = aligner._search(
-            (z, label, valid, None, group), aligner._family(valid)
+            (z, label, valid, None, group), aligner._family(valid), edge_length(label, valid)
         )
         # Less the prior, which counts once for all.
         cost = search.family.cost(turn.parameters)
