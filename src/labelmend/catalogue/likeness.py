@@ -27,6 +27,14 @@ def describe_samples(
         notes.append("No label is strong: weights of weak labels cannot be learned.")
     used = {path: images[path] for path in sorted({sample.image for sample in samples})}
     notes += _about_spacing(spec, used) + _about_orientation(used)
+    gaps = [path for path, facts in used.items() if facts.no_data is not None]
+    if gaps:
+        value = f"{used[gaps[0]].no_data:g}"
+        notes.append(
+            f"{len(gaps)} of {len(used)} images hold {value} where nothing was recorded, by their "
+            f"own word, such as {gaps[0]}: it is learned from as any value is. Put a usual value "
+            "there, and an ignore value into the labels."
+        )
     flat = [path for path, facts in used.items() if facts.flat]
     if flat:
         notes.append(f"{len(flat)} images hold one value throughout, such as {flat[0]}.")

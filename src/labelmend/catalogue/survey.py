@@ -28,7 +28,8 @@ _THREADS = 4
 class Facts:
     """What is known of one file after it was read: its hash, and what it holds or why not.
 
-    ``shape`` has the axes as stored; ``values`` are a class label's distinct values.
+    ``shape`` has the axes as stored; ``values`` are a class label's distinct values; ``no_data`` is
+    what the file calls so, where the image holds it.
     """
 
     sha256: str = ""
@@ -40,6 +41,7 @@ class Facts:
     flat: bool = False
     values: np.ndarray | None = None
     events: tuple[Event, ...] | None = None
+    no_data: float | None = None
 
 
 def survey(
@@ -80,7 +82,9 @@ def _survey_image(root: Path, path: str) -> Facts:
     except DataError as error:
         return Facts(sha256, _bare(root / path, error))
     flat = bool(raw.array.min() == raw.array.max())
-    return Facts(sha256, "", raw.array.shape, raw.channel, raw.spacing, raw.affine, flat)
+    gap = raw.no_data if raw.no_data is not None and (raw.array == raw.no_data).any() else None
+    about = (raw.array.shape, raw.channel, raw.spacing, raw.affine, flat)
+    return Facts(sha256, "", *about, no_data=gap)
 
 
 def _survey_label(root: Path, path: str, task: Task) -> Facts:

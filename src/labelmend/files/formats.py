@@ -74,13 +74,15 @@ class Problem:
 class Raw:
     """What a file holds, its axes in the file's own order.
 
-    ``channel`` says where the channel axis is, ``None`` where the format does not know.
+    ``channel`` says where the channel axis is, ``None`` where the format does not know;
+    ``no_data`` is the value by which the file says that nothing was recorded, if it does.
     """
 
     array: np.ndarray
     channel: ChannelAxis | None
     spacing: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
+    no_data: float | None = None
 
 
 def split_name(name: str) -> tuple[str, str]:

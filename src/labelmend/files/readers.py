@@ -268,7 +268,7 @@ def _as_numbers(raw: Raw) -> Raw:
         array = array.view(np.uint8)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    return Raw(array, raw.channel, raw.spacing, raw.affine)
+    return replace(raw, array=array)
 
 
 def _channels_first(raw: Raw, dims: int | None, channel_axis: ChannelAxis | None) -> np.ndarray:

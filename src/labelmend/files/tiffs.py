@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from math import prod
 from typing import Any
@@ -41,6 +42,7 @@ _GAIN = {
 }
 _UNAIDED = frozenset({"NONE", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "PIXTIFF"})
 """Compressions that tifffile reads alone."""
+_GDAL_NODATA = 42113
 _UNKNOWN_AXES = frozenset("IQ")
 
 
@@ -63,7 +65,8 @@ def decode_tiff(content: Content, limit: int, *, label: bool) -> Raw:
         axes, array = _without_single(series.axes, array)
         spacing = read_spacing(tiff, page, axes)
         alpha = page.extrasamples[-1:] in ((1,), (2,))
-    return _arranged(axes, array, spacing, alpha=alpha)
+        no_data = _no_data(page)
+    return replace(_arranged(axes, array, spacing, alpha=alpha), no_data=no_data)
 
 
 def check_chain(content: Content) -> None:
@@ -174,6 +177,15 @@ def _arranged(
     if array.shape[-1] == 1:
         return Raw(array[..., 0], "none", spacing)
     return Raw(array, "last", spacing)
+
+
+def _no_data(page: Any) -> float | None:
+    """The number in GDAL's tag for what was not recorded; None where there is none to read."""
+    tag = page.tags.get(_GDAL_NODATA)
+    try:
+        return None if tag is None else float(str(tag.value).strip(" \0"))
+    except ValueError:
+        return None
 
 
 def read_spacing(tiff: Any, page: Any, axes: str) -> tuple[float, ...] | None:

@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import soundfile
+import tifffile
 
 from labelmend.catalogue.likeness import describe_samples
 from labelmend.catalogue.scan import inspect
@@ -116,3 +117,28 @@ def test_check_says_how_volumes_lie(tmp_path: Path) -> None:
     notes = inspect(tmp_path).notes
     assert "Positions lie 0.8 x 0.8 x 3 mm apart." in notes
     assert any("2 orientations (RAS 1, LAS 1)" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [("-9999", True), ("-1", False), ("nan", False), ("", False)]
+)
+def test_values_by_which_a_file_says_that_nothing_was_recorded_are_told(
+    tmp_path: Path, said: str, told: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        image = rng.uniform(0, 1, (16, 12)).astype(np.float32)
+        image[0, 0] = -9999 if number < 2 else 0
+        for folder, values in (
+            ("images", image),
+            ("labels/strong", (image > 0.5).astype(np.uint8)),
+        ):
+            path = tmp_path / folder / f"t{number}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tag = [(42113, "s", 0, said, True)] if folder == "images" and said else []
+            tifffile.imwrite(path, values, extratags=tag)
+    seen = inspect(tmp_path)
+    assert not seen.problems
+    notes = " ".join(seen.notes)
+    assert ("2 of 6 images hold -9999 where nothing was recorded" in notes) == told, notes
+    assert told or "recorded" not in notes
