@@ -63,6 +63,31 @@ def test_a_key_in_the_midst_of_a_stroke_loses_and_changes_nothing_of_it(
     assert (review.label(number)[drawn] == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("key", "code", "tool"),
+    [("у", "KeyE", "eraser"), ("ε", "KeyE", "eraser"), ("e", "KeyD", "eraser")],
+)
+def test_keys_work_on_keyboards_without_latin_letters_and_by_letter_on_others(
+    key: str, code: str, tool: str, fresh: Fresh, person: Watched
+) -> None:
+    review, number = fresh("cells")
+    page = person.open(review, number)
+    page.keyboard.press("b")
+    pressed = '[aria-pressed="true"], [aria-checked="true"]'
+    before = page.locator(pressed).evaluate_all(
+        "all => all.map(one => one.title || one.textContent)"
+    )
+    page.evaluate(
+        "([key, code]) => document.body.dispatchEvent("
+        "new KeyboardEvent('keydown', { key, code, bubbles: true }))",
+        [key, code],
+    )
+    after = page.locator(pressed).evaluate_all(
+        "all => all.map(one => one.title || one.textContent)"
+    )
+    assert before != after and any(tool in one.lower() for one in after)
+
+
 def test_a_slice_changed_in_the_midst_of_a_stroke_gets_nothing_of_it(
     fresh: Fresh, person: Watched
 ) -> None:

@@ -66,7 +66,9 @@ const ACTIONS = new Map(GROUPS.flatMap(([, rows]) => rows.flatMap(([keys, does])
 
 /** A key event by name: "A", "Shift+W", "Ctrl+Z", "Space", "?". */
 export function nameOf(event) {
-  const key = event.key === " " ? "Space" : event.key;
+  // Of a layout without Latin letters, Cyrillic or Greek, the place of the key counts.
+  const placed = event.key.length === 1 && event.key > "\u007f" && /^Key[A-Z]$/.test(event.code);
+  const key = placed ? event.code.slice(3) : event.key === " " ? "Space" : event.key;
   const letter = /^[a-z]$/i.test(key);
   const name = letter ? key.toUpperCase() : key;
   const shift = event.shiftKey && (letter || key.length > 1) ? "Shift+" : "";
