@@ -85,6 +85,18 @@ def test_pixels_rise_with_values_and_stay_in_bounds(
     assert (pixels[plane[0] >= low + width] == 255).all()
 
 
+@pytest.mark.parametrize("kind", ["u1", "i1", "<u2", ">u2", "<i2"])
+@pytest.mark.parametrize("limits", [(0.0, 255.0), (-3.5, 90.25), (1e4, 5e4), (7.0, 7.5)])
+def test_whole_numbers_are_shown_as_the_same_ones_with_a_point(
+    kind: str, limits: tuple[float, float]
+) -> None:
+    of = np.iinfo(np.dtype(kind))
+    plane = np.random.default_rng(0).integers(of.min, of.max, (3, 9, 7), endpoint=True)
+    plane[0, 0, :2] = of.min, of.max
+    wanted = as_pixels(plane.astype(np.float64), limits)
+    assert np.array_equal(as_pixels(plane.astype(kind), limits), wanted)
+
+
 def test_channels() -> None:
     plane = np.stack([np.full((2, 2), value) for value in (0, 128, 255)])
     assert as_pixels(plane, (0, 255))[0, 0].tolist() == [0, 128, 255]
