@@ -98,23 +98,12 @@ class ShiftAligner:
         *,
         known: Tensor | None = None,
         group: Tensor | None = None,
+        edges: Tensor | None = None,
     ) -> Placement:
-        """Where labels belong; arguments as for a call."""
+        """Where labels belong; arguments as for a call, and :func:`edges_of` if it is known."""
         check_comparison(prediction, label, valid, known)
-        edges = edges_of(label, valid, known, self.window)
-        return self.find_by(prediction, label, valid, edges, known=known, group=group)
-
-    def find_by(
-        self,
-        prediction: Tensor,
-        label: Tensor,
-        valid: Tensor,
-        edges: Tensor,
-        *,
-        known: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Placement:
-        """As :meth:`find`, of what was checked and whose :func:`edges_of` are known."""
+        if edges is None:
+            edges = edges_of(label, valid, known, self.window)
         likely = self.likely(prediction, label, valid, edges, known=known)
         if group is not None:
             likely, edges = added(likely, group), together(edges, group)

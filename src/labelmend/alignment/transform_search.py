@@ -215,9 +215,7 @@ class TransformAligner:
         prediction, label, valid, known, group = given
         names = {f.name for f in fields(ShiftAligner)} & {f.name for f in fields(self)}
         aligner = ShiftAligner(**{name: getattr(self, name) for name in names})
-        if edges is None:
-            edges = edges_of(label, valid, known, self.window)
-        found = aligner.find_by(prediction, label, valid, edges, known=known, group=group)
+        found = aligner.find(prediction, label, valid, known=known, group=group, edges=edges)
         displacement = found.displacement.to(torch.promote_types(prediction.dtype, torch.float32))
         turned = torch.zeros_like(found.reason, dtype=torch.bool)
         matrix = shift_matrix(displacement)
