@@ -83,7 +83,7 @@ class DataSet:
     ``notes`` are sentences for a person: everything that was inferred rather than said.
     ``orientations`` are those of its volumes, such as ``RAS``; ``spacings`` are the least and the
     largest distance of positions along every axis, as image files say. Both are empty where files
-    say nothing, and of runs that were made before they were kept.
+    say nothing or ``data.toml`` says otherwise, and of runs that were made before they were kept.
     """
 
     root: str

@@ -248,14 +248,12 @@ def _framed(values: Tensor, fill: float) -> Tensor:
 def _index(low: Sequence[Tensor], space: Sequence[int]) -> Tensor:
     """Where positions lie in the memory of a framed label, ``(batch, *wanted)``."""
     strides = _strides(space)
-    index: Tensor | None = None
-    for place, size, stride in zip(low, space, strides, strict=True):
-        # The frame is as wide as to tell ``size``, whose next is outside, from ``size − 1``.
-        along = place.clamp(-_BELOW, size).mul_(stride)
-        index = along if index is None else index + along
-    if index is None:
-        raise AssertionError("a space has an axis at least")
-    return index.add_(_BELOW * sum(strides))
+    # The frame is as wide as to tell ``size``, whose next is outside, from ``size − 1``.
+    along = (
+        (place.clamp(-_BELOW, size) + _BELOW).mul_(stride)
+        for place, size, stride in zip(low, space, strides, strict=True)
+    )
+    return reduce(add, along)
 
 
 def _strides(space: Sequence[int]) -> list[int]:

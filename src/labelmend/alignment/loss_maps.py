@@ -68,17 +68,16 @@ def dice(of: Comparison) -> Tensor:
     >>> dice(Comparison(torch.zeros(1, 2, 2), torch.tensor([[0, 1]]), None, None, frame))
     tensor([[-0.3333, -0.5000, -0.5000]])
     """
-    chance, here = of.probability, of.present
-    predicted = of.of_prediction(of.foreground(chance))
+    predicted = of.of_prediction(of.likelihood)
     shared = each(predicted, of.claimed)
     given = each(predicted, of.valid).clamp(min=0)
     area = of.count(of.known, of.claimed)
     size = torch.where(area > 0, given + area, 1)
     places = of.overlap.clamp(min=1).unsqueeze(1)
     terms = torch.where(area > 0, 1 - 2 * shared / size, given / places).sum(1)
-    absent = [c for c in range(1, of.classes) if c not in here]
+    absent = [c for c in range(1, of.classes) if c not in of.present]
     if absent:  # they cost what is wrongly given to them, and that can be added up beforehand
-        wrong = of.of_prediction(chance[:, absent].sum(1, keepdim=True))
+        wrong = of.of_prediction(of.probability[:, absent].sum(1, keepdim=True))
         terms = terms + (each(wrong, of.valid).clamp(min=0) / places)[:, 0]
     return -terms / (of.classes - 1)
 

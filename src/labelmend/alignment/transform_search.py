@@ -170,7 +170,7 @@ class TransformAligner:
             family = self._family(valid)
             if not len(valid) or not max(family.ranges, default=0.0) > 0:
                 return self._shift(given)
-            edges = edges_of(label, valid, known, make_frame(family.space, self.window).window)
+            edges = edges_of(label, valid, known, self.window)
             search, (turn, shift), gain = self._search(given, family, edges)
             more = self.margin * len(family.ranges)
             turned = (turn.likely - shift.likely >= more) & (gain >= self.margin)
@@ -181,7 +181,8 @@ class TransformAligner:
             matrix = family.matrices(turn.parameters, turn.displacement)
             reason = torch.full_like(turned, MOVED, dtype=torch.uint8)
             found = Transformation(matrix, turned, turn.displacement, turn.sure, gain, reason)
-            return _put(found, rest, self._shift(_pick(given, rest))) if len(rest) else found
+            others = self._shift(_pick(given, rest), edges[rest]) if len(rest) else None
+            return found if others is None else _put(found, rest, others)
 
     def _family(self, valid: Tensor) -> Family:
         space = tuple(valid.shape[1:])

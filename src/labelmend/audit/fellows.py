@@ -56,17 +56,18 @@ class Fellows:
     def _conclude(self) -> None:
         """Compare every two labels once."""
         claims = self._claims
+        trusted = any(claim.sample.quality == "strong" for claim in claims)
         apart = {
             (i, j): _apart(claims[i], claims[j], self.spec)
             for j in range(len(claims))
             for i in range(j)
-            if "strong" in (claims[i].sample.quality, claims[j].sample.quality) or not self._trusted
+            if "strong" in (claims[i].sample.quality, claims[j].sample.quality) or not trusted
         }
         for i, own in enumerate(claims):
             known = [
                 value
                 for j, other in enumerate(claims)
-                if i != j and (other.sample.quality == "strong" or not self._trusted)
+                if i != j and (other.sample.quality == "strong" or not trusted)
                 for value in [apart[min(i, j), max(i, j)]]
                 if value is not None
             ]
@@ -74,10 +75,6 @@ class Fellows:
                 middle = min(known) if len(known) == 2 else statistics.median(known)
                 self._found[own.sample.id] = middle, len(known)
         self._claims = []
-
-    @property
-    def _trusted(self) -> bool:
-        return any(claim.sample.quality == "strong" for claim in self._claims)
 
 
 def distance(found: np.ndarray, label: np.ndarray, valid: np.ndarray, spec: DataSpec) -> float:

@@ -51,7 +51,7 @@ def orientations(images: Iterable[Facts]) -> tuple[str, ...]:
 
 
 def spacings(spec: DataSpec, images: Iterable[Facts]) -> tuple[tuple[float, ...], ...]:
-    """The least and the largest distance of positions along every axis; empty if no file says."""
+    """The least and the largest distance of positions along every axis, where files say it."""
     known = _spacings(spec, images)
     if not len(known):
         return ()
@@ -59,6 +59,9 @@ def spacings(spec: DataSpec, images: Iterable[Facts]) -> tuple[tuple[float, ...]
 
 
 def _spacings(spec: DataSpec, images: Iterable[Facts]) -> np.ndarray:
+    """What files say, ``(files, dims)``; nothing where data.toml says it, for that is taken."""
+    if spec.spacing is not None:
+        return np.empty((0, spec.dims))
     said = (facts.spacing for facts in images)
     return np.array([s for s in said if s is not None and len(s) == spec.dims])
 
@@ -78,9 +81,8 @@ def _about_same(same: list[str], samples: tuple[Sample, ...]) -> str:
 
 
 def _about_spacing(spec: DataSpec, used: Mapping[str, Facts]) -> list[str]:
-    """What files say of it; nothing where data.toml says it or no file does."""
     known = _spacings(spec, used.values())
-    if spec.spacing is not None or not len(known):
+    if not len(known):
         return []
     low, high = known.min(axis=0), known.max(axis=0)
     unit = " mm apart" if spec.dims > 1 else " s apart"

@@ -36,4 +36,4 @@ def leads_out(path: str) -> str:
     text = "leads out of the data folder; copy the file into it"
     if ".." in Path(path).parts or Path(path).is_absolute() or "\0" in path:
         return text
-    return f"{text}, or name the folder that the link leads to in {TRUSTED}"
+    return f"{text}, or name, by its whole path, the folder that the link leads to in {TRUSTED}"

@@ -121,9 +121,13 @@ class Opener:
         )
 
     def _check_channels(self, source: Path, channels: int) -> None:
-        wanted = self.predictor.spec.channels
-        if channels != wanted:
-            raise DataError(
-                f"{source} has {channels} channel{'s' * (channels != 1)}, and the images that the "
-                f"network was trained on {wanted}; convert it"
-            )
+        check_channels(source, channels, self.predictor.spec.channels)
+
+
+def check_channels(source: Path, channels: int, wanted: int) -> None:
+    """Refuse an image with another number of channels than a network learned from."""
+    if channels != wanted:
+        raise DataError(
+            f"{source} has {channels} channel{'s' * (channels != 1)}, and the images that the "
+            f"network was trained on {wanted}; convert it"
+        )

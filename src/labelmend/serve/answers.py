@@ -22,6 +22,7 @@ from labelmend.inference.conclusions import Conclusion, Figures, conclude
 from labelmend.inference.inputs import label_name
 from labelmend.inference.large import cut
 from labelmend.inference.objects import Collector
+from labelmend.inference.opening import check_channels
 from labelmend.inference.overlay import Overlay
 from labelmend.inference.predictor import Predictor
 from labelmend.inference.probabilities import certainty
@@ -91,12 +92,7 @@ def read(question: Question, body: bytes, spec: DataSpec, limit: int) -> Raster:
     path = Path(question.name)  # only shown: the bytes are here already
     axis = question.channels or spec.channel_axis
     raster = read_image(path, content=body, dims=spec.dims, channel_axis=axis, limit=limit)
-    if raster.array.shape[0] != spec.channels:
-        many = raster.array.shape[0]
-        raise DataError(
-            f"{path} has {many} channel{'s' * (many != 1)}, and the images that the network was "
-            f"trained on {spec.channels}; convert it"
-        )
+    check_channels(path, raster.array.shape[0], spec.channels)
     return raster if spec.spacing is None else replace(raster, spacing=spec.spacing)
 
 

@@ -142,3 +142,21 @@ def test_values_by_which_a_file_says_that_nothing_was_recorded_are_told(
     notes = " ".join(seen.notes)
     assert ("2 of 6 images hold -9999 where nothing was recorded" in notes) == told, notes
     assert told or "recorded" not in notes
+
+
+@pytest.mark.parametrize("said", [False, True])
+def test_what_files_say_of_spacing_is_kept_unless_the_data_set_says_it(
+    tmp_path: Path, said: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        image = rng.normal(size=(8, 8, 8)).astype(np.float32)
+        for folder, values in (("images", image), ("labels/strong", (image > 0).astype(np.uint8))):
+            path = tmp_path / folder / f"v{number}.nii"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(values, np.diag([1, 2, 3.0, 1])), path)
+    if said:
+        (tmp_path / "data.toml").write_text("spacing = [9.0, 9.0, 9.0]")
+    data = inspect(tmp_path).dataset
+    assert data is not None and data.orientations == ("RAS",)
+    assert data.spacings == (() if said else ((1.0, 2.0, 3.0),) * 2)
