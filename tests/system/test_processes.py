@@ -129,6 +129,7 @@ WAYS = {
     "sampler": {"use": "sampler", "update": "centred", "rate": 0.5},
     "central": {"mode": "central", "parameters": "all", "average": 0.5, "iterations": 2},
     "gauss_newton": {"curvature": "gauss_newton", "parameters": "last", "per": "group"},
+    "alike": {"signal": "alike"},
     "fit": {"signal": "fit", "weak_samples": 3},
 }
 

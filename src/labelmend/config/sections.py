@@ -127,9 +127,10 @@ class WeightingSettings(Section):
     """How much each weak label counts (seed A, A2)."""
 
     method: Literal["gradient", "constant"] = "gradient"
-    signal: Literal["both", "fit", "loss", "similarity"] = Field(
+    signal: Literal["both", "alike", "fit", "loss", "similarity"] = Field(
         "both", description="what speaks for a label: how it fits the prediction, its loss, the "
-        "similarity of gradients, or fit and similarity"
+        "similarity of gradients, fit and similarity (both), or those with the similarity beside "
+        "that of images alike (alike)"
     )  # fmt: skip
     update: Literal["plain", "normalised", "centred", "cosine", "adam"] | None = Field(
         None, description="how evidence moves a weight; by default plain, or normalised for "

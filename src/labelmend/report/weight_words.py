@@ -24,6 +24,8 @@ MOST_CLASSES = 8
 _FOR = {
     "both": "a fit to the prediction nearly as good as the median label's, and a gradient that "
     "helps with the strong labels",
+    "alike": "a fit to the prediction nearly as good as the median label's, and a gradient that "
+    "helps with the strong labels, beside those of images alike where no strong one is like them",
     "fit": "a fit to the prediction nearly as good as the median label's",
     "loss": "a loss that is usual among the weak labels",
     "similarity": "a gradient that helps with the strong labels",
@@ -323,7 +325,7 @@ def _about_agreement(weighing: Weighing) -> Iterator[Sentence]:
         went = f"{last:.2f} on average"
     text = f"Two halves of the strong labels agreed on the step to take with {went} (0: not at all,"
     text += " 1: fully)"
-    if signal == "both":
+    if signal in ("both", "alike"):
         text += "; the similarity to them had that share in a verdict, a third at least, and the "
         text += "fit the rest."
         yield Sentence("Weights", "fact", text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -21,6 +21,7 @@ from labelmend.training.processes import Processes
 from labelmend.training.turns import Turns
 from labelmend.types import Batch, Draw, Loss
 from labelmend.weighting.ambient import own_precision
+from labelmend.weighting.appearance import appearance, likeness
 from labelmend.weighting.central import Step, along, find_step
 from labelmend.weighting.choice import evaluating
 from labelmend.weighting.cosine import gradient_cosine
@@ -72,6 +73,7 @@ class Case:
         by_class: whether loss and fit are a value for every class.
         processes: they share the weak samples out.
         move: puts a batch on the device in the networks' number type.
+        alike: whether to find out which images are alike.
     """
 
     objective: Objective
@@ -83,6 +85,7 @@ class Case:
     by_class: bool
     processes: Processes
     move: Callable[[Batch], Batch]
+    alike: bool = False
 
     def batches(self, draws: list[Draw], size: int | None = None) -> Iterator[Batch]:
         """The samples of these draws, so many at a time; by default :attr:`chunk`."""
@@ -226,6 +229,7 @@ class Judge:
         case = self.case
         draws = case.weak.draws(number)
         found: list[Tensor] = []
+        looks: list[Tensor] = []
         notes = {"" if aim is None else aim.note: None}
         error: LabelmendError | None = None
         places = list(range(case.processes.rank, len(draws), case.processes.world))
@@ -239,21 +243,31 @@ class Judge:
                     (batch,) = case.batches([draws[place] for place in part])
                     rows, note = self._answers(aim, batch)
                     found.append(rows)
+                    looks += [appearance(batch.image).unsqueeze(0)] if case.alike else []
                     notes[note] = None
                 except LabelmendError as caught:
                     error = caught
         case.processes.agree(error)
-        whole = self._gathered(found, places, len(draws))
-        said = tuple(note for note in notes if note)
-        index, read = torch.tensor([draw.index for draw in draws]), self._read(whole[:4], aim)
+        whole = self._gathered(5, found, places, len(draws))
         told = (whole[4] > 0).any(1)
-        return Verdict(index[told], read.take(told), said)
+        read = self._read(whole[:4], aim).take(told)
+        if case.alike:
+            (weak,) = self._gathered(1, looks, places, len(draws))
+            read = replace(read, likeness=likeness(weak[told], self._strong_looks(number)))
+        index = torch.tensor([draw.index for draw in draws])
+        return Verdict(index[told], read, tuple(note for note in notes if note))
 
-    def _gathered(self, found: list[Tensor], places: list[int], many: int) -> Tensor:
-        """``(5, many, each)``, from what every process found for its share of the places."""
+    def _strong_looks(self, number: int) -> Tensor:
+        """What the strong images look like that are drawn, one row for each."""
+        drawn = {draw.index: draw for draw in self.case.strong.batch(number)}
+        batches = self.case.batches(list(drawn.values()))
+        return torch.cat([appearance(batch.image) for batch in batches])
+
+    def _gathered(self, rows: int, found: list[Tensor], places: list[int], many: int) -> Tensor:
+        """``(rows, many, each)``, from what every process found for its share of the places."""
         mine = torch.cat(found, 1) if found else None
         each = self.case.processes.largest(0 if mine is None else mine.shape[2])
-        whole = torch.zeros(5, many, each, dtype=torch.float64)
+        whole = torch.zeros(rows, many, each, dtype=torch.float64)
         if mine is not None:
             whole[:, places] = mine
         return self.case.processes.add(whole).cpu()

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labelmend.errors import unknown
+from labelmend.errors import SettingsError, unknown
+from labelmend.weighting.appearance import Likeness
 from labelmend.weighting.gradients import inner
 
 
@@ -27,6 +28,7 @@ class Findings:
             :func:`agreement`.
         present: bool, whether there is a label to be usual or not: False for a class that a label
             has not. None where all are.
+        likeness: which images are alike, where that is asked for.
     """
 
     similarity: Tensor
@@ -34,21 +36,30 @@ class Findings:
     disagreement: Tensor
     agreement: float
     present: Tensor | None = None
+    likeness: Likeness | None = None
 
     def take(self, which: Tensor) -> Findings:
         """Those of some samples, by a mask or by places."""
         there = None if self.present is None else self.present[which]
         rows = (self.similarity[which], self.loss[which], self.disagreement[which])
-        return Findings(*rows, self.agreement, there)
+        alike = None if self.likeness is None else self.likeness.take(which)
+        return Findings(*rows, self.agreement, there, alike)
 
     def usual(self, values: Tensor) -> Tensor:
         """The median of the values that are present, of each class; of all where none is.
 
         To lack a class is easy, so a label that has a rare one is beside those that have it too.
         """
+        return self._present(values).nanmedian(0).values
+
+    def nearby(self, values: Tensor, images: Likeness) -> Tensor:
+        """The same over the images most like each sample's own, shaped as the values."""
+        found = images.nearby(self._present(values))
+        return torch.where(found.isnan(), self.usual(values), found)
+
+    def _present(self, values: Tensor) -> Tensor:
         there = torch.ones_like(values, dtype=torch.bool) if self.present is None else self.present
-        there = there | ~there.any(0)
-        return torch.where(there, values, torch.nan).nanmedian(0).values
+        return torch.where(there | ~there.any(0), values, torch.nan)
 
 
 Evidence = Callable[[Findings], Tensor]
@@ -134,16 +145,64 @@ def from_both(found: Findings) -> Tensor:
     >>> from_both(Findings(similarity, zeros(2), apart, agreement=1.0)).round(decimals=3)
     tensor([ 1., -1.])
     """
+    return _together(found, _scaled(found.similarity))
+
+
+def from_alike(found: Findings) -> Tensor:
+    """:func:`from_both`, a similarity being beside those of images alike, in [-1, 1].
+
+    A similarity hangs on the image as much as on its label: one of a kind that no strong image is
+    of (crowded, where all of those are sparse) pulls elsewhere, however right its label. So as far
+    as an image is strange beside the strong ones, what the similarities of the images most like
+    it have in common is taken away from its own: their median, less the median of all. The trap: a
+    mistake that all labels of such a kind share counts as the kind's; a strong label of that kind
+    tells them apart.
+
+    Raises:
+        SettingsError: where the findings do not say which images are alike.
+
+    What it is worth: ``docs/concepts/what-helps.md``.
+
+    >>> from labelmend.weighting.appearance import Likeness
+    >>> crowded, zeros = torch.tensor([False] * 12 + [True] * 10), torch.zeros(22)
+    >>> looks = torch.arange(22.0).unsqueeze(1) + 50 * crowded.unsqueeze(1)
+    >>> images, similarity = Likeness(looks, 0.9 * crowded), torch.where(crowded, -1.0, 1.0)
+    >>> judged = from_alike(Findings(similarity, zeros, zeros, 1.0, likeness=images))
+    >>> judged[~crowded].unique(), judged[crowded].unique().round(decimals=2)
+    (tensor([1.]), tensor([0.8000]))
+    """
+    images = found.likeness
+    if images is None:
+        raise SettingsError(
+            "these findings do not say which images are alike, and signal 'alike' asks; give them "
+            "a likeness from labelmend.weighting.appearance, or take signal 'both'"
+        )
+    alike = _scaled(found.similarity)
+    common = found.nearby(alike, images) - found.usual(alike)
+    share = images.strange.to(alike).view(-1, *[1] * (alike.ndim - 1))
+    return _together(found, (alike - share * common).clamp(-1, 1))
+
+
+def _scaled(similarity: Tensor) -> Tensor:
+    """In mean magnitudes, and none beyond one."""
+    scale = similarity.abs().mean(0)
+    return (similarity / torch.where(scale > 0, scale, 1)).clamp(-1, 1)
+
+
+def _together(found: Findings, alike: Tensor) -> Tensor:
+    """The fit, and a similarity for as much as it can be believed."""
     share = min(max(found.agreement, LEAST), 1.0)
-    scale = found.similarity.abs().mean(0)
-    alike = (found.similarity / torch.where(scale > 0, scale, 1)).clamp(-1, 1)
     return (1 - share) * from_fit(found) + share * alike
 
+
+AMONG_ALIKE = ("alike",)
+"""Signals that must know which images are alike."""
 
 WITHOUT_SIMILARITY = ("fit", "loss")
 """Signals that need no gradient, and so a third of the time."""
 
 SIGNALS: Mapping[str, Evidence] = {
+    "alike": from_alike,
     "both": from_both,
     "fit": from_fit,
     "loss": from_loss,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from labelmend.errors import NonFiniteError, SettingsError, ShapeError
 from labelmend.types import Batch, Loss
 from labelmend.weighting.ambient import bare, derivable, own_precision
+from labelmend.weighting.appearance import appearance, likeness
 from labelmend.weighting.calls import (
     call_with,
     check_batch,
@@ -21,7 +22,7 @@ from labelmend.weighting.calls import (
 from labelmend.weighting.choice import check_uncoupled, choose, evaluating
 from labelmend.weighting.curvature import conjugate_gradients
 from labelmend.weighting.direction import trusted_gradient
-from labelmend.weighting.evidence import Findings, evidence
+from labelmend.weighting.evidence import AMONG_ALIKE, Findings, evidence
 from labelmend.weighting.fit import disagreement, says_something
 from labelmend.weighting.gradients import Parameters, exact_or_slow
 from labelmend.weighting.rules import UpdateRule, plain
@@ -116,6 +117,9 @@ def weight_step(
     found, index = Findings(similarity, losses, apart, alike), weak.index.cpu()
     told = says_something(weak.label, weak.valid).cpu()
     some = found.take(told)
+    if signal in AMONG_ALIKE:
+        images = likeness(appearance(weak.image)[told], appearance(strong.image))
+        some = replace(some, likeness=images)
     whole = (some.loss + some.disagreement + some.similarity).isfinite()
     if not whole.all():
         raise NonFiniteError(

@@ -74,7 +74,7 @@ class Net(nn.Module):
         return logits * scale.reshape(-1, 1, 1, 1)
 
 
-def case(by_class: bool = False) -> Case:
+def case(by_class: bool = False, alike: bool = False) -> Case:
     return Case(
         Objective(make_loss("dice_ce", by_class=by_class)),
         Samples(),
@@ -85,6 +85,7 @@ def case(by_class: bool = False) -> Case:
         by_class=by_class,
         processes=Processes(SimpleNamespace(global_rank=0, world_size=1)),
         move=lambda batch: batch,
+        alike=alike,
     )
 
 
@@ -95,7 +96,7 @@ class Step:
         self.networks = {name: network.train() for name, network in networks.items()}
         signal = options.pop("signal", "both")
         by_class = options.pop("by_class", False)
-        self.case = case(by_class)
+        self.case = case(by_class, signal == "alike")
         judges = tuple(
             Judge(name, network, search(signal, **options), self.case)
             for name, network in networks.items()
@@ -134,6 +135,7 @@ WAYS = {
     "adam": {"curvature": "adam"},
     "class": {"by_class": True},
     "average": {"average": 0.5},
+    "alike": {"signal": "alike"},
     "fit": {"signal": "fit"},
     "loss by class": {"signal": "loss", "by_class": True},
 }

@@ -16,7 +16,7 @@ from labelmend.training.assembly.weighing import schedule
 from labelmend.training.turns import Turns
 
 OPTIONS = {
-    "signal": st.sampled_from(["both", "fit", "loss", "similarity"]),
+    "signal": st.sampled_from(["both", "alike", "fit", "loss", "similarity"]),
     "mode": st.sampled_from(["exact", "central"]),
     "curvature": st.sampled_from(["identity", "fisher", "gauss_newton", "hessian", "neumann"]),
     "parameters": st.sampled_from(["all", "decoder", "last", ["norm"]]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 
@@ -25,10 +26,31 @@ def from_fit(disagreements):
 
 def from_both(similarities, disagreements, agreement):
     """A share of the similarity in its mean magnitude, the rest the fit."""
-    share = max(agreement, 1 / 3)
+    return _together(_scaled(similarities), disagreements, agreement)
+
+
+def from_alike(similarities, disagreements, agreement, features, strange):
+    """The same, each similarity less what those of the nearest nine have more than all."""
+    scaled = _scaled(similarities)
+    middle = statistics.median_low(scaled)
+    left = []
+    for one, value in enumerate(scaled):
+        others = [k for k in range(len(scaled)) if k != one] or [one]
+        others.sort(key=lambda k, one=one: math.dist(features[k], features[one]))
+        near = statistics.median_low([scaled[k] for k in others[:9]])
+        left.append(_bounded(value - strange[one] * (near - middle)))
+    return _together(left, disagreements, agreement)
+
+
+def _scaled(similarities):
     scale = statistics.fmean(abs(x) for x in similarities) or 1.0
-    pairs = zip(similarities, from_fit(disagreements), strict=True)
-    return [share * _bounded(x / scale) + (1 - share) * fit for x, fit in pairs]
+    return [_bounded(x / scale) for x in similarities]
+
+
+def _together(similar, disagreements, agreement):
+    share = max(agreement, 1 / 3)
+    pairs = zip(similar, from_fit(disagreements), strict=True)
+    return [share * one + (1 - share) * fit for one, fit in pairs]
 
 
 def _bounded(x):

@@ -8,12 +8,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labelmend.errors import SettingsError
+from labelmend.weighting.appearance import Likeness
 from labelmend.weighting.evidence import (
     SIGNALS,
     WITHOUT_SIMILARITY,
     Findings,
     agreement,
     evidence,
+    from_alike,
     from_both,
     from_fit,
     from_loss,
@@ -22,7 +24,7 @@ from labelmend.weighting.evidence import (
 
 from . import oracle_evidence as oracle
 
-BOUNDED = ("both", "fit", "loss")
+BOUNDED = ("alike", "both", "fit", "loss")
 names = st.sampled_from(sorted(SIGNALS))
 bounded = st.sampled_from(BOUNDED)
 seeds = st.integers(0, 2**31)
@@ -40,13 +42,17 @@ def findings(loss, seed=0, alike=0.5, classes=None) -> Findings:
     if classes is not None:
         others = torch.rand(len(loss), classes - 1, generator=generator, dtype=torch.float64)
         loss = torch.cat([loss.unsqueeze(1), others], 1)
-    return Findings(similarity, loss, apart, alike)
-
-
-def taken(found: Findings, places) -> Findings:
-    return Findings(
-        found.similarity[places], found.loss[places], found.disagreement[places], found.agreement
+    images = Likeness(
+        torch.randn(len(loss), 3, generator=generator, dtype=torch.float64),
+        torch.rand(len(loss), generator=generator, dtype=torch.float64),
     )
+    return Findings(similarity, loss, apart, alike, likeness=images)
+
+
+def of_class(found: Findings, c: int) -> Findings:
+    rows = (found.similarity, found.loss, found.disagreement)
+    alone = [row[:, c] for row in rows]
+    return Findings(*alone, found.agreement, likeness=found.likeness)
 
 
 # ---------------------------------------------------------------------- by the definitions
@@ -56,7 +62,9 @@ def taken(found: Findings, places) -> Findings:
 def test_it_is_what_the_definition_says_of_every_sample(loss, seed, alike) -> None:
     found = findings(loss, seed, alike)
     similar, apart = found.similarity.tolist(), found.disagreement.tolist()
+    images = found.likeness.features.tolist(), found.likeness.strange.tolist()
     right = {
+        "alike": oracle.from_alike(similar, apart, alike, *images),
         "both": oracle.from_both(similar, apart, alike),
         "fit": oracle.from_fit(apart),
         "loss": oracle.from_loss(loss),
@@ -74,7 +82,7 @@ def test_every_class_is_judged_by_itself(loss, seed, alike, name) -> None:
     whole = SIGNALS[name](found)
     assert whole.shape == (len(loss), 3)
     for c in range(3):
-        alone = SIGNALS[name](taken(found, (slice(None), c)))
+        alone = SIGNALS[name](of_class(found, c))
         torch.testing.assert_close(whole[:, c], alone, rtol=1e-12, atol=1e-12)
 
 
@@ -94,7 +102,7 @@ def test_permuting_the_samples_permutes_the_evidence(loss, seed, name, classes) 
     found = findings(loss, seed, classes=classes)
     order = torch.randperm(len(loss), generator=torch.Generator().manual_seed(seed))
     whole = SIGNALS[name](found)[order]
-    torch.testing.assert_close(SIGNALS[name](taken(found, order)), whole, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(SIGNALS[name](found.take(order)), whole, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(SIGNALS))
@@ -102,7 +110,9 @@ def test_permuting_the_samples_permutes_the_evidence(loss, seed, name, classes) 
 @pytest.mark.parametrize("apart", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("alike", [0.0, 1.0])
 def test_ties_zeros_and_one_sample_are_no_division_by_zero(name, shape, apart, alike) -> None:
-    still = Findings(torch.zeros(shape), torch.zeros(shape), torch.full(shape, apart), alike)
+    images = Likeness(torch.zeros(shape[0], 2), torch.ones(shape[0]))
+    zeros = torch.zeros(shape)
+    still = Findings(zeros, zeros, torch.full(shape, apart), alike, likeness=images)
     found = SIGNALS[name](still)
     assert found.shape == shape and torch.isfinite(found).all()
     assert torch.equal(found, found[:1].expand(shape)), "what is alike is judged alike"
@@ -147,7 +157,7 @@ def test_among_losses_that_are_all_alike_only_a_larger_one_is_unusual() -> None:
 def test_a_worse_fit_never_speaks_more_for_a_label(seed, size) -> None:
     found = findings(torch.zeros(size), seed)
     order = found.disagreement.argsort()
-    assert (from_fit(taken(found, order)).diff() <= 1e-12).all()
+    assert (from_fit(found.take(order)).diff() <= 1e-12).all()
 
 
 def test_a_bad_label_is_found_beside_a_single_good_one() -> None:
@@ -201,6 +211,71 @@ def test_a_signal_that_does_not_exist_is_offered_the_nearest() -> None:
     assert {name: evidence(name) for name in SIGNALS} == SIGNALS
     with pytest.raises(SettingsError, match="did you mean 'similarity'"):
         evidence("similarities")
+
+
+# ---------------------------------------------------------------------- images alike
+
+
+@given(loss=losses, seed=seeds, classes=st.sampled_from([None, 3]))
+def test_where_no_image_is_strange_both_is_all_there_is(loss, seed, classes) -> None:
+    found = findings(loss, seed, classes=classes)
+    known = dataclasses.replace(found.likeness, strange=torch.zeros(len(loss)))
+    known = dataclasses.replace(found, likeness=known)
+    assert torch.equal(from_alike(known), from_both(found))
+
+
+@given(loss=losses.filter(lambda x: len(x) <= 3), seed=seeds)
+def test_among_two_images_none_is_of_another_kind(loss, seed) -> None:
+    """The others are all that there is to be held against, and that is nearly all."""
+    found = findings(loss[:1], seed)
+    assert torch.equal(from_alike(found), from_both(found))
+
+
+def kinds(common: float) -> tuple[Findings, torch.Tensor, torch.Tensor]:
+    """30 usual images and 20 of a kind that is strange, whose gradients have something in common.
+
+    Every fifth label is bad; which are strange, and which are bad.
+    """
+    generator = torch.Generator().manual_seed(1)
+    strange = torch.arange(50) >= 30
+    bad = torch.arange(50) % 5 == 0
+    similarity = torch.where(bad, -1.0, 1.0) + 0.3 * torch.randn(50, generator=generator)
+    similarity = similarity + common * strange
+    looks = torch.randn(50, 2, generator=generator) + 9 * strange.unsqueeze(1)
+    images = Likeness(looks, 0.95 * strange)
+    zeros = torch.zeros(50)
+    return Findings(similarity, zeros, zeros, 1.0, likeness=images), strange, bad
+
+
+@pytest.mark.parametrize("common", [-1.0, 1.0])
+def test_what_a_strange_kind_has_in_common_is_not_held_against_its_labels(common) -> None:
+    found, strange, bad = kinds(common)
+    good, wrong = strange & ~bad, strange & bad
+    usual = ~strange & ~bad
+    judged, before = from_alike(found), from_both(found)
+    apart, were = (abs(float(x[good].mean() - x[usual].mean())) for x in (judged, before))
+    assert apart < 0.25 < were and apart < 0.4 * were
+    assert judged[good].mean() > judged[wrong].mean() + 0.9, "bad labels stay bad among their like"
+    assert torch.equal(judged[~strange], before[~strange])
+
+
+def test_of_a_class_only_labels_that_have_it_say_what_is_usual_nearby() -> None:
+    found, strange, _ = kinds(-2.0)
+    similarity = found.similarity.unsqueeze(1).expand(50, 2).clone()
+    # Of the strange kind every other label lacks the second class, which is easy.
+    lacks = strange & (torch.arange(50) % 2 == 0)
+    similarity[lacks, 1] = 50.0
+    present = torch.ones(50, 2, dtype=torch.bool)
+    present[lacks, 1] = False
+    zeros = torch.zeros(50, 2)
+    two = Findings(similarity, zeros, zeros, 1.0, present, found.likeness)
+    near = two.nearby(similarity, found.likeness)
+    assert (near[strange] < 0).all() and (near[~strange] > 0).all()
+
+
+def test_without_knowing_which_images_are_alike_it_says_so() -> None:
+    with pytest.raises(SettingsError, match="which images are alike"):
+        from_alike(dataclasses.replace(findings([1.0, 2.0]), likeness=None))
 
 
 # ---------------------------------------------------------------------- agreement

@@ -11,10 +11,11 @@ from torch import nn
 from labelmend.errors import NonFiniteError, SettingsError, ShapeError
 from labelmend.losses import cross_entropy, dice_ce
 from labelmend.types import Batch
+from labelmend.weighting.appearance import appearance, likeness
 from labelmend.weighting.calls import gauss_newton_of, losses_of
 from labelmend.weighting.choice import choose
 from labelmend.weighting.curvature import conjugate_gradients
-from labelmend.weighting.evidence import Findings, agreement, from_both
+from labelmend.weighting.evidence import Findings, agreement, from_alike, from_both
 from labelmend.weighting.fit import disagreement
 from labelmend.weighting.gradients import gradient_similarity, mean_gradient
 from labelmend.weighting.rules import normalised
@@ -47,7 +48,7 @@ class Loop:
         return weight_step(table, self.network, dice_ce, strong, weak, **options)
 
 
-def by_hand(loop: Loop, rate=0.2) -> tuple[Findings, torch.Tensor]:
+def by_hand(loop: Loop, rate=0.2, judge=from_both) -> tuple[Findings, torch.Tensor]:
     """The same from its parts, every batch in one piece."""
     network = copy.deepcopy(loop.network).eval()
     params = choose(network, "last", loop.strong.image)
@@ -62,18 +63,19 @@ def by_hand(loop: Loop, rate=0.2) -> tuple[Findings, torch.Tensor]:
     with torch.no_grad():
         apart = disagreement(network(loop.weak.image), loop.weak.label, loop.weak.valid)
         loss = of_weak(params)
-    found = Findings(
-        gradient_similarity(of_weak, params, direction), loss, apart, agreement(*halves, STRONG)
-    )
-    weight = torch.full((ALL - STRONG,), 0.5) + rate * from_both(found)
+    images = likeness(appearance(loop.weak.image), appearance(loop.strong.image))
+    similar = gradient_similarity(of_weak, params, direction)
+    found = Findings(similar, loss, apart, agreement(*halves, STRONG), likeness=images)
+    weight = torch.full((ALL - STRONG,), 0.5) + rate * judge(found)
     return found, weight.clamp(0, 1).double()
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_it_is_what_its_parts_make(dims) -> None:
+@pytest.mark.parametrize(("signal", "judge"), [("both", from_both), ("alike", from_alike)])
+def test_it_is_what_its_parts_make(dims, signal, judge) -> None:
     loop = Loop(dims)
-    wanted, weight = by_hand(loop)
-    found = loop.step()
+    wanted, weight = by_hand(loop, judge=judge)
+    found = loop.step(signal=signal)
     for name in ("similarity", "loss", "disagreement"):
         one, other = getattr(found, name), getattr(wanted, name).double()
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * other.abs().max().item()), name
@@ -148,7 +150,7 @@ def test_bad_numbers_move_nothing() -> None:
     assert loop.network.training
 
 
-@pytest.mark.parametrize("signal", ["both", "fit", "loss", "similarity"])
+@pytest.mark.parametrize("signal", ["both", "alike", "fit", "loss", "similarity"])
 def test_bad_losses_move_nothing_whatever_is_asked(signal) -> None:
     loop = Loop()
 
@@ -160,7 +162,7 @@ def test_bad_losses_move_nothing_whatever_is_asked(signal) -> None:
     assert (loop.table.weight[STRONG:] == 0.5).all()
 
 
-@pytest.mark.parametrize("signal", ["both", "fit", "loss", "similarity"])
+@pytest.mark.parametrize("signal", ["both", "alike", "fit", "loss", "similarity"])
 def test_labels_of_which_nothing_is_known_stay_and_change_nothing_for_others(signal) -> None:
     loop, fewer = Loop(), Loop()
     known = torch.ones(ALL - STRONG, dtype=torch.bool)

@@ -38,6 +38,7 @@ from labelmend.training.trainer import Feed, Trainer
 from labelmend.training.validation import Validator
 from labelmend.training.warping import WARP, ExplainedAway
 from labelmend.types import Batch, DataSet, DataSpec
+from labelmend.weighting.evidence import AMONG_ALIKE
 
 DEFAULT_STEPS = 2000
 
@@ -337,6 +338,7 @@ def _weigh(
         by_class=settings.weighting.per == "class",
         processes=processes,
         move=functools.partial(_to_network, next(iter(networks.values()))),
+        alike=settings.weighting.signal in AMONG_ALIKE,
     )
     judges = tuple(
         Judge(name, network, weighing.search(settings, network, facts), case)

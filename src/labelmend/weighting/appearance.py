@@ -1,0 +1,119 @@
+"""What images look like in a few numbers: which are alike, and which are like no strong one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LEVELS = tuple(n / 100 for n in range(2, 99, 8))
+"""Quantiles that describe the values of a channel."""
+
+POSITIONS = 4096
+"""About so many positions of an image are looked at for them: quantiles of more are the same."""
+
+NEIGHBOURS = 9
+"""Images that a label is held against; where there are hardly more in all, those are all."""
+
+_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """Which images of weak labels are alike, and how strange they are beside those of strong ones.
+
+    Attributes:
+        features: ``(samples, features)``; what is near is alike.
+        strange: ``(samples,)``, the share of strong images that are less far from the other
+            strong ones than this image is from them; below 1.
+    """
+
+    features: Tensor
+    strange: Tensor
+
+    def take(self, which: Tensor) -> Likeness:
+        """Those of some samples, by a mask or by places."""
+        return Likeness(self.features[which], self.strange[which])
+
+    def nearby(self, values: Tensor) -> Tensor:
+        """The median of ``(samples,)`` or ``(samples, classes)`` values over the nearest images.
+
+        NaN is no value; where all are, the result is. A sample is no neighbour of its own, but
+        where it is the only one.
+
+        >>> likeness = Likeness(torch.tensor([[0.0], [0.1], [9.0]]), torch.zeros(3))
+        >>> likeness.nearby(torch.tensor([1.0, 2.0, 3.0]))
+        tensor([2., 1., 1.])
+        """
+        many = len(values)
+        if many < 2:
+            return values
+        found = []
+        for first in range(0, many, _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            apart = _distances(self.features[some], self.features)
+            apart.diagonal(first).fill_(math.inf)
+            near = apart.topk(min(NEIGHBOURS, many - 1), largest=False).indices
+            found.append(values[near].nanmedian(1).values)
+        return torch.cat(found)
+
+
+def appearance(image: Tensor) -> Tensor:
+    """What images look like, ``(batch, features)`` float64 on the CPU.
+
+    For each channel quantiles of its values, and how much neighbouring positions differ on average.
+
+    Args:
+        image: ``(batch, channels, *space)``.
+
+    The trap: two images with the same values in other places look alike, but for how rough they
+    are; it knows no objects.
+
+    >>> appearance(torch.rand(3, 2, 8, 8)).shape
+    torch.Size([3, 28])
+    """
+    image = image.detach().cpu().double()
+    space = image.shape[2:]
+    every = max(1, round((math.prod(space) / POSITIONS) ** (1 / len(space))))
+    thinned = (slice(None), slice(None), *(slice(None, None, every) for _ in space))
+    few = image[thinned].flatten(2)
+    levels = torch.quantile(few, torch.tensor(LEVELS, dtype=few.dtype), dim=2)
+    rough = torch.zeros_like(levels[0])
+    for axis, size in enumerate(space, start=2):
+        if size > 1:
+            rough += image.diff(dim=axis).abs().flatten(2).mean(2)
+    return torch.cat([*levels, rough], 1)
+
+
+def likeness(weak: Tensor, strong: Tensor) -> Likeness:
+    """How images of weak labels look beside each other and beside those of strong labels.
+
+    Every feature is divided by its deviation over all images, so images times a number, or plus
+    one, are as alike. How far an image is from the nearest strong one is compared with how far
+    strong ones are from the nearest that is not the same. So among images like the strong ones all
+    shares are about equally frequent, however few strong ones there are, as of one minus a
+    conformal p-value (Vovk, Gammerman and Shafer 2005).
+
+    Args:
+        weak: ``(weak, features)``, from :func:`appearance`.
+        strong: ``(strong, features)``, likewise.
+
+    >>> likeness(torch.tensor([[2.5], [9.0]]), torch.tensor([[1.0], [2.0], [4.0]])).strange
+    tensor([0.0000, 0.7500])
+    """
+    whole = torch.cat([weak, strong])
+    spread = whole.std(0, correction=0)
+    features = (whole - whole.mean(0)) / torch.where(spread > 0, spread, 1)
+    own, trusted = features[: len(weak)], features[len(weak) :]
+    between = _distances(trusted, trusted)
+    usual = torch.where(between > 0, between, math.inf).amin(1)
+    far = _distances(own, trusted).amin(1)
+    nearer = (usual < far.unsqueeze(1)).sum(1)
+    return Likeness(own, nearer.to(own) / (len(trusted) + 1))
+
+
+def _distances(one: Tensor, other: Tensor) -> Tensor:
+    # By a product of matrices, as it is done for many, images that are the same are apart.
+    return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
