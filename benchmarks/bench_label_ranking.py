@@ -2,8 +2,8 @@
 
 Labels are planted (``planted.py``): one weak label in three is shifted, of another image, empty,
 far too large or far too small; the others are right but for a position or two. In the scene
-``same mistake`` three in five are bad, and all in the same way: too large. Each case is trained
-twice by ``labelmend.fit``, with the defaults and with constant weights. The figure is the share of
+``same mistake`` three in five are bad, and all in the same way: too large. Each case is trained by
+``labelmend.fit`` with the defaults, with signal ``alike`` and with constant weights. The figure is the share of
 pairs of a good and a bad label that are ranked right (AUROC), mean (least) over seeds.
 
 ``weights`` are those of the default training as they stand, and averaged over all looks at a label,
@@ -231,6 +231,9 @@ def run_one(scene: str, images: str, strong: int, seed: int) -> dict[str, dict[s
     case = plant(scene, images, strong, seed)
     with tempfile.TemporaryDirectory() as folder:
         found = learned(case, train(case, Path(folder) / "learned", seed))
+        alike = train(case, Path(folder) / "alike", seed, signal="alike")
+        for stage, rows in learned(case, alike, "alike").items():
+            found[stage] |= rows
         constant = train(case, Path(folder) / "constant", seed, method="constant")
         for stage, step in STAGES.items():
             for judge, score in Looks(case, constant, step).judges().items():
@@ -238,16 +241,18 @@ def run_one(scene: str, images: str, strong: int, seed: int) -> dict[str, dict[s
     return found
 
 
-def learned(case: planted.Planted, run: Any) -> dict[str, dict[str, float]]:
-    """What became of the weights of a training with the defaults."""
+def learned(
+    case: planted.Planted, run: Any, name: str = "the default"
+) -> dict[str, dict[str, float]]:
+    """What became of the weights of a training."""
     found: dict[str, dict[str, float]] = {}
     for stage, step in STAGES.items():
         weights, averages = weights_at(run, step)
         found[stage] = {
-            "weights, averaged over looks (the default)": auroc(averages, case.bad),
-            "weights (the default)": auroc(weights, case.bad),
-            "mean weight, good": float(weights[~case.bad].mean()),
-            "mean weight, bad": float(weights[case.bad].mean()),
+            f"weights, averaged over looks ({name})": auroc(averages, case.bad),
+            f"weights ({name})": auroc(weights, case.bad),
+            f"mean weight, good ({name})": float(weights[~case.bad].mean()),
+            f"mean weight, bad ({name})": float(weights[case.bad].mean()),
         }
     return found
 

@@ -180,6 +180,10 @@ METHODS: dict[str, Method] = {
     "constant 0.5": Method(
         "every weak label counts 0.5", weighting(method="constant", initial=0.5)
     ),
+    "weights, alike": Method(
+        "learned weights, similarities held against those of images alike",
+        weighting(signal="alike"),
+    ),
     "weights by loss": Method("weights by each label's loss alone", weighting(signal="loss")),
     "shuffled": Method("each label gets another one's weight", weighting(shuffled=True)),
     "oracle": Method("grossly wrong labels are known and left out", _oracle),
