@@ -3,10 +3,10 @@
 Labels are planted (``planted.py``): one weak label in three is shifted, of another image, empty,
 far too large or far too small; the others are right but for a position or two. In the scene
 ``same mistake`` three in five are bad, and all in the same way: too large. Each case is trained by
-``labelmend.fit`` with the defaults, with signal ``alike`` and with constant weights. The figure is the share of
-pairs of a good and a bad label that are ranked right (AUROC), mean (least) over seeds.
+``labelmend.fit`` with the defaults, with signal ``alike`` and with constant weights. The figure is
+the share of pairs of a good and a bad label that are ranked right (AUROC), mean (least) over seeds.
 
-``weights`` are those of the default training as they stand, and averaged over all looks at a label,
+``weights`` are those of these trainings as they stand, and averaged over all looks at a label,
 which parts those that all ended at 0 or 1; both are columns of ``weights.csv``. All other judges
 look once at the network that was trained with constant weights, which has more bad labels to learn
 by heart. ``confident learning`` is the score of cleanlab, where that is installed.

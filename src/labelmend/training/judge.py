@@ -20,8 +20,8 @@ from labelmend.training.objective import Objective
 from labelmend.training.processes import Processes
 from labelmend.training.turns import Turns
 from labelmend.types import Batch, Draw, Loss
+from labelmend.weighting.alike import appearances, likeness
 from labelmend.weighting.ambient import own_precision
-from labelmend.weighting.appearance import appearance, likeness
 from labelmend.weighting.central import Step, along, find_step
 from labelmend.weighting.choice import evaluating
 from labelmend.weighting.cosine import gradient_cosine
@@ -243,7 +243,7 @@ class Judge:
                     (batch,) = case.batches([draws[place] for place in part])
                     rows, note = self._answers(aim, batch)
                     found.append(rows)
-                    looks += [appearance(batch.image).unsqueeze(0)] if case.alike else []
+                    looks += [appearances(batch.image).unsqueeze(0)] if case.alike else []
                     notes[note] = None
                 except LabelmendError as caught:
                     error = caught
@@ -261,7 +261,7 @@ class Judge:
         """What the strong images look like that are drawn, one row for each."""
         drawn = {draw.index: draw for draw in self.case.strong.batch(number)}
         batches = self.case.batches(list(drawn.values()))
-        return torch.cat([appearance(batch.image) for batch in batches])
+        return torch.cat([appearances(batch.image) for batch in batches])
 
     def _gathered(self, rows: int, found: list[Tensor], places: list[int], many: int) -> Tensor:
         """``(rows, many, each)``, from what every process found for its share of the places."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from labelmend.errors import SettingsError, unknown
-from labelmend.weighting.appearance import Likeness
+from labelmend.weighting.alike import Likeness
 from labelmend.weighting.gradients import inner
 
 
@@ -163,7 +163,7 @@ def from_alike(found: Findings) -> Tensor:
 
     What it is worth: ``docs/concepts/what-helps.md``.
 
-    >>> from labelmend.weighting.appearance import Likeness
+    >>> from labelmend.weighting.alike import Likeness
     >>> crowded, zeros = torch.tensor([False] * 12 + [True] * 10), torch.zeros(22)
     >>> looks = torch.arange(22.0).unsqueeze(1) + 50 * crowded.unsqueeze(1)
     >>> images, similarity = Likeness(looks, 0.9 * crowded), torch.where(crowded, -1.0, 1.0)
@@ -175,7 +175,7 @@ def from_alike(found: Findings) -> Tensor:
     if images is None:
         raise SettingsError(
             "these findings do not say which images are alike, and signal 'alike' asks; give them "
-            "a likeness from labelmend.weighting.appearance, or take signal 'both'"
+            "a likeness from labelmend.weighting.alike, or take signal 'both'"
         )
     alike = _scaled(found.similarity)
     common = found.nearby(alike, images) - found.usual(alike)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from labelmend.errors import NonFiniteError, SettingsError, ShapeError
 from labelmend.types import Batch, Loss
+from labelmend.weighting.alike import appearances, likeness
 from labelmend.weighting.ambient import bare, derivable, own_precision
-from labelmend.weighting.appearance import appearance, likeness
 from labelmend.weighting.calls import (
     call_with,
     check_batch,
@@ -118,7 +118,7 @@ def weight_step(
     told = says_something(weak.label, weak.valid).cpu()
     some = found.take(told)
     if signal in AMONG_ALIKE:
-        images = likeness(appearance(weak.image)[told], appearance(strong.image))
+        images = likeness(appearances(weak.image)[told], appearances(strong.image))
         some = replace(some, likeness=images)
     whole = (some.loss + some.disagreement + some.similarity).isfinite()
     if not whole.all():

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labelmend.errors import SettingsError
-from labelmend.weighting.appearance import Likeness
+from labelmend.weighting.alike import Likeness
 from labelmend.weighting.evidence import (
     SIGNALS,
     WITHOUT_SIMILARITY,

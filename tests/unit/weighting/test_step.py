@@ -11,7 +11,7 @@ from torch import nn
 from labelmend.errors import NonFiniteError, SettingsError, ShapeError
 from labelmend.losses import cross_entropy, dice_ce
 from labelmend.types import Batch
-from labelmend.weighting.appearance import appearance, likeness
+from labelmend.weighting.alike import appearances, likeness
 from labelmend.weighting.calls import gauss_newton_of, losses_of
 from labelmend.weighting.choice import choose
 from labelmend.weighting.curvature import conjugate_gradients
@@ -63,7 +63,7 @@ def by_hand(loop: Loop, rate=0.2, judge=from_both) -> tuple[Findings, torch.Tens
     with torch.no_grad():
         apart = disagreement(network(loop.weak.image), loop.weak.label, loop.weak.valid)
         loss = of_weak(params)
-    images = likeness(appearance(loop.weak.image), appearance(loop.strong.image))
+    images = likeness(appearances(loop.weak.image), appearances(loop.strong.image))
     similar = gradient_similarity(of_weak, params, direction)
     found = Findings(similar, loss, apart, agreement(*halves, STRONG), likeness=images)
     weight = torch.full((ALL - STRONG,), 0.5) + rate * judge(found)

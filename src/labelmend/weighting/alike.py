@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-LEVELS = tuple(n / 100 for n in range(2, 99, 8))
-"""Quantiles that describe the values of a channel."""
-
-POSITIONS = 4096
-"""About so many positions of an image are looked at for them: quantiles of more are the same."""
+from labelmend.files.appearance import appearance, standardised
 
 NEIGHBOURS = 9
 """Images that a label is held against; where there are hardly more in all, those are all."""
@@ -60,31 +57,19 @@ class Likeness:
         return torch.cat(found)
 
 
-def appearance(image: Tensor) -> Tensor:
+def appearances(image: Tensor) -> Tensor:
     """What images look like, ``(batch, features)`` float64 on the CPU.
-
-    For each channel quantiles of its values, and how much neighbouring positions differ on average.
 
     Args:
         image: ``(batch, channels, *space)``.
 
-    The trap: two images with the same values in other places look alike, but for how rough they
-    are; it knows no objects.
+    Source: :func:`labelmend.files.appearance.appearance`, with its trap.
 
-    >>> appearance(torch.rand(3, 2, 8, 8)).shape
+    >>> appearances(torch.rand(3, 2, 8, 8)).shape
     torch.Size([3, 28])
     """
-    image = image.detach().cpu().double()
-    space = image.shape[2:]
-    every = max(1, round((math.prod(space) / POSITIONS) ** (1 / len(space))))
-    thinned = (slice(None), slice(None), *(slice(None, None, every) for _ in space))
-    few = image[thinned].flatten(2)
-    levels = torch.quantile(few, torch.tensor(LEVELS, dtype=few.dtype), dim=2)
-    rough = torch.zeros_like(levels[0])
-    for axis, size in enumerate(space, start=2):
-        if size > 1:
-            rough += image.diff(dim=axis).abs().flatten(2).mean(2)
-    return torch.cat([*levels, rough], 1)
+    single = image.detach().cpu().double().numpy()
+    return torch.from_numpy(np.stack([appearance(one) for one in single]))
 
 
 def likeness(weak: Tensor, strong: Tensor) -> Likeness:
@@ -97,16 +82,13 @@ def likeness(weak: Tensor, strong: Tensor) -> Likeness:
     conformal p-value (Vovk, Gammerman and Shafer 2005).
 
     Args:
-        weak: ``(weak, features)``, from :func:`appearance`.
+        weak: ``(weak, features)``, from :func:`appearances`.
         strong: ``(strong, features)``, likewise.
 
     >>> likeness(torch.tensor([[2.5], [9.0]]), torch.tensor([[1.0], [2.0], [4.0]])).strange
     tensor([0.0000, 0.7500])
     """
-    whole = torch.cat([weak, strong])
-    spread = whole.std(0, correction=0)
-    features = (whole - whole.mean(0)) / torch.where(spread > 0, spread, 1)
-    own, trusted = features[: len(weak)], features[len(weak) :]
+    own, trusted = map(torch.from_numpy, standardised(weak.numpy(), strong.numpy()))
     between = _distances(trusted, trusted)
     usual = torch.where(between > 0, between, math.inf).amin(1)
     far = _distances(own, trusted).amin(1)
