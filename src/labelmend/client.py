@@ -49,11 +49,13 @@ class Answer:
         spacing: distance between positions per axis, None where nobody knows.
         conclusions: what ``labelmend predict --conclusions`` finds, as plain values; None where
             it was not asked for.
+        warnings: ways in which the image lies unlike all that the network learned from.
     """
 
     label: np.ndarray
     spacing: tuple[float, ...] | None
     conclusions: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,14 @@ class Client:
             body, headers = self.send(content, name, answer="npy", **asked)
             spacing = headers.get("x-spacing")
             label = np.load(BytesIO(body), allow_pickle=False)
-            return Answer(label, None if spacing is None else _numbers(spacing.split(",")))
+            step = None if spacing is None else _numbers(spacing.split(","))
+            return Answer(label, step, None, tuple(json.loads(headers.get("x-warnings", "[]"))))
         asked |= {"conclusions": True, "smallest": smallest}
         found = _object(self.send(content, name, answer="rle", **asked)[0], "label")
         step = found["spacing"]
         label = narrow(_from_runs(found["label"]), self.spec)
-        return Answer(label, None if step is None else _numbers(step), found["conclusions"])
+        about = found["conclusions"], tuple(found.get("warnings", ()))
+        return Answer(label, None if step is None else _numbers(step), *about)
 
     @cached_property
     def model(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -26,6 +27,7 @@ from labelmend.inference.opening import check_channels
 from labelmend.inference.overlay import Overlay
 from labelmend.inference.predictor import Predictor
 from labelmend.inference.probabilities import certainty
+from labelmend.inference.unlike import Unlike
 from labelmend.serve.asked import SUFFIX_OF, Question
 from labelmend.types import DataSpec, Raster
 
@@ -211,6 +213,14 @@ def conclude_on(found: Prediction) -> Conclusion:
     return conclude(names, size, spacing, (collector.counts.tolist(), objects), spec)
 
 
+def warnings_of(found: Prediction) -> list[str]:
+    """In which ways the image lies unlike all that the network learned from, in words."""
+    resampled = found.predictor.preparation.spacing is not None
+    unlike = Unlike(found.predictor.run.data, resampled=resampled)
+    unlike.look(found.question.name, found.raster.affine, found.raster.spacing)
+    return unlike.said()
+
+
 def _about(found: Prediction, look: str | None) -> dict[str, Any]:
     conclusions: dict[str, Any] | None = None
     if found.question.conclusions:
@@ -224,6 +234,7 @@ def _about(found: Prediction, look: str | None) -> dict[str, Any]:
         "affine": None if affine is None else affine.tolist(),
         "step": found.predictor.step,
         "conclusions": conclusions,
+        "warnings": warnings_of(found),
         "look": look,
     }
 
@@ -236,6 +247,9 @@ def _headers(found: Prediction) -> dict[str, str]:
         headers["X-Spacing"] = _listed(raster.spacing)
     if raster.affine is not None:
         headers["X-Affine"] = _listed(raster.affine.ravel().tolist())
+    told = warnings_of(found)
+    if told:
+        headers["X-Warnings"] = json.dumps(told)  # a header holds ASCII, and so does this
     return headers
 
 

@@ -106,6 +106,7 @@ class Answer(BaseModel):
     step: int
     label: LabelFile | Rle
     conclusions: Conclusions | None
+    warnings: list[str] = Field(description="ways in which it lies unlike all training images")
     look: str | None = Field(description="where image and label can be looked at for minutes")
 
 
@@ -201,6 +202,7 @@ PREDICTED: dict[str, Any] = {
         "X-Spacing": _header("millimetres or seconds per axis, where known"),
         "X-Affine": _header("16 numbers, row by row, for NIfTI"),
         "X-Step": _header("the training step of the network"),
+        "X-Warnings": _header("ways in which it lies unlike all training images, as a JSON list"),
     },
     "content": dict.fromkeys(
         (

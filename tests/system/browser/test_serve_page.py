@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import URLError
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -231,6 +232,26 @@ def test_slices_of_a_volume(served: Served, visit: Visit) -> None:
     assert np.array_equal(classes_shown(page), expected(page, address, label[:, :, 24]))
     box = page.locator("canvas.label").bounding_box()
     assert abs(box["height"] / box["width"] - 12 * 3 / 40) < 0.02  # slices are 3 mm apart
+
+
+def test_a_volume_that_lies_otherwise_than_all_before_is_shown_with_a_warning(
+    served: Served, visit: Visit, tmp_path: Path
+) -> None:
+    known = nibabel.load(served.images("volume")[0])
+    mirrored = nibabel.Nifti1Image(
+        np.asarray(known.dataobj), np.diag([-1.0, 1, 1, 1]) @ known.affine
+    )
+    nibabel.save(mirrored, tmp_path / "mirrored.nii.gz")
+    page = visit("volume")
+    choose(page, tmp_path / "mirrored.nii.gz")
+    told = page.locator(".warning")
+    told.wait_for()
+    assert "mirrored.nii.gz lies in orientation" in told.inner_text()
+    choose(page, served.images("volume")[0])
+    page.wait_for_function("!document.querySelector('.warning')")
+    answer = Client(served.address("volume")).predict(tmp_path / "mirrored.nii.gz")
+    assert len(answer.warnings) == 1
+    assert not Client(served.address("volume")).predict(served.images("volume")[0]).warnings
 
 
 def test_a_recording_is_a_wave_with_its_events(served: Served, visit: Visit) -> None:

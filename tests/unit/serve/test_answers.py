@@ -179,6 +179,23 @@ def test_geometry_comes_along(cases: Cases, tmp_path: Path) -> None:
     assert "X-Affine" not in cases("gray").answer().headers
 
 
+def test_what_lies_unlike_all_training_images_comes_with_words(
+    cases: Cases, tmp_path: Path
+) -> None:
+    case = cases("volume")
+    assert case.values()["warnings"] == [] and case.values("rle")["warnings"] == []
+    assert "X-Warnings" not in case.answer().headers
+    image = nibabel.load(case.source)
+    turned = tmp_path / "gedreht-\N{GREEK SMALL LETTER OMEGA}.nii.gz"
+    mirrored = np.diag([-4.0, 1, 1, 1]) @ image.affine
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), mirrored), turned)
+    other = replace(case, source=turned)
+    lies, apart = other.values()["warnings"]
+    assert lies.startswith(f"{turned.name} lies in orientation ") and "grid unlike" in apart
+    header = other.answer().headers["X-Warnings"]
+    assert header.isascii() and json.loads(header) == [lies, apart]
+
+
 def test_outlines_are_drawn_over_images(cases: Cases) -> None:
     case = cases("colour")
     file = case.file("overlay")

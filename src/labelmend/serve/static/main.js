@@ -121,6 +121,7 @@ class Page {
     const { answer } = item;
     const picture = answer.look ? this.look(item) : null;
     const parts = [this.title(item, picture)];
+    parts.push(...answer.warnings.map((text) => make("p", { class: "warning", role: "status", text })));
     const tables = make("div", { class: "tables" });
     if (answer.conclusions) {
       const choose = (row) => this.view?.seek(row);
