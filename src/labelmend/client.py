@@ -127,16 +127,15 @@ class Client:
         asked: dict[str, Any] = {"flips": flips} | axis
         if not conclusions:
             body, headers = self.send(content, name, answer="npy", **asked)
-            spacing = headers.get("x-spacing")
             label = np.load(BytesIO(body), allow_pickle=False)
-            step = None if spacing is None else _numbers(spacing.split(","))
-            return Answer(label, step, None, tuple(json.loads(headers.get("x-warnings", "[]"))))
+            apart = [float(one) for one in headers.get("x-spacing", "").split(",") if one]
+            told = json.loads(headers.get("x-warnings", "[]"))
+            return Answer(label, tuple(apart) or None, None, tuple(told))
         asked |= {"conclusions": True, "smallest": smallest}
         found = _object(self.send(content, name, answer="rle", **asked)[0], "label")
-        step = found["spacing"]
         label = narrow(_from_runs(found["label"]), self.spec)
-        about = found["conclusions"], tuple(found.get("warnings", ()))
-        return Answer(label, None if step is None else _numbers(step), *about)
+        step = None if found["spacing"] is None else tuple(map(float, found["spacing"]))
+        return Answer(label, step, found["conclusions"], tuple(found.get("warnings", ())))
 
     @cached_property
     def model(self) -> dict[str, Any]:
@@ -398,7 +397,3 @@ def _from_runs(label: dict[str, Any]) -> np.ndarray:
         inside = np.arange(len(one["counts"])) % 2 == 1
         flat[np.repeat(inside, one["counts"])] = one["value"]
     return flat.reshape(label["size"], order="F")
-
-
-def _numbers(given: Sequence[Any]) -> tuple[float, ...]:
-    return tuple(float(one) for one in given)

@@ -8,19 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from labelmend.catalogue.survey import Facts
-from labelmend.files.appearance import standardised
 from labelmend.files.formats import split_name
 from labelmend.files.volumes import orientation
 from labelmend.types import DataSpec, Sample
 
 _ALIKE = 1.01
 """Spacings that differ by less are one: files round them."""
-_SUGGESTED = 3
-_MOST = 2000
-"""So many images are compared with each other."""
 
 
 def describe_samples(
@@ -47,7 +42,7 @@ def describe_samples(
     for path, facts in used.items():
         by_content.setdefault(facts.sha256, []).append(path)
     notes += [_about_same(same, samples) for same in by_content.values() if len(same) > 1]
-    return notes + _about_shown(samples, used)
+    return notes
 
 
 def orientations(images: Iterable[Facts]) -> tuple[str, ...]:
@@ -73,64 +68,6 @@ def _spacings(spec: DataSpec, images: Iterable[Facts]) -> np.ndarray:
 
 def _orientations(images: Iterable[Facts]) -> Counter[str]:
     return Counter(orientation(f.affine) for f in images if f.affine is not None)
-
-
-def least_shown(weak: np.ndarray, strong: np.ndarray, many: int) -> list[int]:
-    """Which images would show most of what the strong ones do not, the first before the others.
-
-    One after the other, that image is taken to which all are nearest on the whole, if each is as
-    far off as from the nearest strong or taken one (greedy facility location: Cornuéjols, Fisher
-    and Nemhauser 1977). So an image that is like many is taken before one that is like none.
-
-    Args:
-        weak: ``(images, features)``, what they look like.
-        strong: ``(strong, features)``, likewise; there may be none.
-        many: how many to name, at most.
-
-    >>> weak = np.array([[0.0], [5.0], [5.1], [5.2], [9.0]])
-    >>> least_shown(weak, np.array([[0.1]]), 2)
-    [2, 4]
-    """
-    own, trusted = standardised(weak, strong)
-    apart = cdist(own, own)
-    off = cdist(own, trusted).min(1) if len(trusted) else apart.max(1) + 1
-    taken: list[int] = []
-    while len(taken) < many:
-        closer = np.minimum(apart, off).sum(1)
-        best = int(closer.argmin())
-        if closer[best] >= off.sum():
-            break  # every image is there already
-        taken.append(best)
-        off = np.minimum(off, apart[best])
-    return taken
-
-
-def _about_shown(samples: tuple[Sample, ...], used: Mapping[str, Facts]) -> list[str]:
-    """The images that a strong label is wanted for most; of very many, some are looked at."""
-    known = {path: facts.looks for path, facts in used.items() if facts.looks is not None}
-    lengths = Counter(map(len, known.values()))
-    usual = max(lengths, key=lambda length: lengths[length], default=0)
-    parts: dict[bool, dict[str, np.ndarray]] = {True: {}, False: {}}
-    for sample in samples:
-        looks = known.get(sample.image)
-        if sample.split == "train" and looks is not None and len(looks) == usual:
-            parts[sample.quality == "strong"][sample.image] = looks
-    strong, weak = parts[True], [path for path in parts[False] if path not in parts[True]]
-    weak = weak[:: -(-len(weak) // _MOST) or 1]
-    if len(weak) <= _SUGGESTED:
-        return []
-    shown = np.stack([known[path] for path in strong]) if strong else np.empty((0, usual))
-    first = least_shown(np.stack([parts[False][path] for path in weak]), shown, _SUGGESTED)
-    if not first:
-        return []
-    *others, last = (weak[place] for place in first)
-    names = f"{', '.join(others)} and {last}" if others else last
-    return [
-        f"What {names} look{'s' * (not others)} like is shown least by strong labels; to make more "
-        "labels strong, begin there."
-        if strong
-        else f"To begin with strong labels, take {names}: the images look most like them."
-    ]
 
 
 def _about_same(same: list[str], samples: tuple[Sample, ...]) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from labelmend.errors import DataError
-from labelmend.files.appearance import appearance
 from labelmend.files.readers import check_numbers, decode, decode_label, read_bytes
 from labelmend.files.values import distinct
 from labelmend.labels.events import Event
@@ -30,8 +29,7 @@ class Facts:
     """What is known of one file after it was read: its hash, and what it holds or why not.
 
     ``shape`` has the axes as stored; ``values`` are a class label's distinct values; ``no_data`` is
-    what the file calls so, where the image holds it; ``looks`` is what it looks like,
-    ``(features,)``.
+    what the file calls so, where the image holds it.
     """
 
     sha256: str = ""
@@ -44,7 +42,6 @@ class Facts:
     values: np.ndarray | None = None
     events: tuple[Event, ...] | None = None
     no_data: float | None = None
-    looks: np.ndarray | None = None
 
 
 def survey(
@@ -87,13 +84,7 @@ def _survey_image(root: Path, path: str) -> Facts:
     flat = bool(raw.array.min() == raw.array.max())
     gap = raw.no_data if raw.no_data is not None and (raw.array == raw.no_data).any() else None
     about = (raw.array.shape, raw.channel, raw.spacing, raw.affine, flat)
-    return Facts(sha256, "", *about, no_data=gap, looks=_looks(raw.array, raw.channel))
-
-
-def _looks(array: np.ndarray, channel: ChannelAxis | None) -> np.ndarray:
-    if channel == "last":
-        return appearance(np.moveaxis(array, -1, 0))
-    return appearance(array if channel == "first" else array[None])
+    return Facts(sha256, "", *about, no_data=gap)
 
 
 def _survey_label(root: Path, path: str, task: Task) -> Facts:

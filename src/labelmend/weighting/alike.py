@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelmend.files.appearance import appearance, standardised
+from labelmend.weighting.appearance import appearance, standardised
 
 NEIGHBOURS = 9
 """Images that a label is held against; where there are hardly more in all, those are all."""
@@ -63,7 +63,7 @@ def appearances(image: Tensor) -> Tensor:
     Args:
         image: ``(batch, channels, *space)``.
 
-    Source: :func:`labelmend.files.appearance.appearance`, with its trap.
+    Source: :func:`labelmend.weighting.appearance.appearance`, with its trap.
 
     >>> appearances(torch.rand(3, 2, 8, 8)).shape
     torch.Size([3, 28])

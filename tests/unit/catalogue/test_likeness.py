@@ -10,11 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import tifffile
-from hypothesis import given
-from hypothesis import strategies as st
 
-from labelmend.catalogue import likeness as module
-from labelmend.catalogue.likeness import describe_samples, least_shown
+from labelmend.catalogue.likeness import describe_samples
 from labelmend.catalogue.scan import inspect
 from labelmend.catalogue.survey import Facts
 from labelmend.types import DataSpec, Sample
@@ -163,86 +160,3 @@ def test_what_files_say_of_spacing_is_kept_unless_the_data_set_says_it(
     data = inspect(tmp_path).dataset
     assert data is not None and data.orientations == ("RAS",)
     assert data.spacings == (() if said else ((1.0, 2.0, 3.0),) * 2)
-
-
-# ---------------------------------------------------------------------- what strong labels show
-
-
-def kinds(seed: int, *middles: float, each: int = 20) -> np.ndarray:
-    """So many images each around these places, which look like nothing else."""
-    rng = np.random.default_rng(seed)
-    return np.concatenate([rng.normal(m, 0.1, (each, 2)) for m in middles])
-
-
-def left(taken: np.ndarray, weak: np.ndarray, strong: np.ndarray) -> float:
-    """How far images are from the nearest strong or taken one in all, by plain loops."""
-    deviation = np.concatenate([weak, strong]).std(0)
-    scaled = deviation + (deviation == 0)
-    shown = [taken, *strong]
-    far = [[np.sqrt((((w - s) / scaled) ** 2).sum()) for s in shown] for w in weak]
-    return float(sum(map(min, far)))
-
-
-@given(seed=st.integers(0, 2**31), weak=st.integers(1, 12), strong=st.integers(0, 4))
-def test_the_first_image_is_one_that_leaves_all_others_nearest(seed, weak, strong) -> None:
-    rng = np.random.default_rng(seed)
-    of_weak, of_strong = rng.normal(size=(weak, 3)), rng.normal(size=(strong, 3))
-    (found,) = least_shown(of_weak, of_strong, 1)
-    every = [left(one, of_weak, of_strong) for one in of_weak]
-    assert every[found] == pytest.approx(min(every), abs=1e-9)  # two may be as good
-
-
-def test_every_kind_that_strong_labels_do_not_show_is_named_once_the_larger_first() -> None:
-    weak = np.concatenate([kinds(0, 0.0), kinds(1, 5.0, each=40), kinds(2, -9.0, each=10)])
-    found = least_shown(weak, kinds(3, 0.0), 2)
-    assert 20 <= found[0] < 60 <= found[1]
-
-
-def test_without_strong_labels_the_first_is_of_the_largest_kind() -> None:
-    weak = np.concatenate([kinds(0, 0.0, each=10), kinds(1, 5.0, each=40)])
-    first, second = least_shown(weak, np.empty((0, 2)), 2)
-    assert second < 10 <= first
-
-
-def test_images_that_strong_labels_show_already_are_not_asked_for() -> None:
-    images = kinds(0, 0.0, 5.0)
-    assert least_shown(images, images, 3) == []
-    assert len(least_shown(images[[0, 0, 20, 20]], np.empty((0, 2)), 9)) == 2
-
-
-def looked(of_strong: np.ndarray, of_weak: np.ndarray, split: str = "train") -> str:
-    rows = [(row, "strong", "train") for row in of_strong] + [(r, "weak", split) for r in of_weak]
-    images = {f"i/{n}": Facts(str(n), looks=row) for n, (row, _, _) in enumerate(rows)}
-    samples = tuple(
-        Sample(path, path, quality, where, path, "", "", "")
-        for path, (_, quality, where) in zip(images, rows, strict=True)
-    )
-    notes = describe_samples(spec(2), samples, images)
-    return " ".join(note for note in notes if "show" in note or "begin" in note)
-
-
-def test_a_person_is_told_which_images_want_a_strong_label() -> None:
-    told = looked(kinds(3, 0.0), kinds(0, 0.0, 5.0))
-    assert told.startswith("What i/") and told.endswith("begin there.")
-    assert int(told.split("i/")[1].split(",")[0]) >= 40, "of the kind that none shows"
-    assert told.count("i/") == 3
-    assert "To begin with strong labels, take i/" in looked(np.empty((0, 2)), kinds(0, 0.0))
-
-
-def test_nobody_is_told_of_a_handful_or_of_images_that_are_not_learned_from() -> None:
-    assert looked(kinds(3, 0.0), kinds(0, 5.0, each=3)) == ""
-    assert looked(kinds(3, 0.0), kinds(0, 5.0), split="test") == ""
-    assert looked(kinds(3, 0.0), np.empty((0, 2))) == ""
-
-
-def test_of_very_many_images_some_are_looked_at(monkeypatch) -> None:
-    monkeypatch.setattr(module, "_MOST", 7)
-    assert looked(kinds(3, 0.0), kinds(0, 0.0, 5.0)).count("i/") == 3
-
-
-def test_images_with_other_numbers_of_channels_are_left_out() -> None:
-    rows = [*kinds(0, 0.0), np.zeros(9)]
-    images = {f"i/{n}": Facts(str(n), looks=row) for n, row in enumerate(rows)}
-    images["i/none"] = Facts("none")
-    samples = tuple(Sample(p, p, "weak", "train", p, "", "", "") for p in images)
-    assert "take i/" in " ".join(describe_samples(spec(2), samples, images))

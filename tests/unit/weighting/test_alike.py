@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelmend.files.appearance import appearance
 from labelmend.weighting import alike as module
 from labelmend.weighting.alike import Likeness, appearances, likeness
+from labelmend.weighting.appearance import appearance
 
 from . import oracle_alike as oracle
 

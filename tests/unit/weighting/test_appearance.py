@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelmend.files.appearance import LEVELS, appearance, standardised
+from labelmend.weighting.appearance import LEVELS, appearance, standardised
 
 from . import oracle_appearance as oracle
 
