@@ -129,8 +129,8 @@ class WeightingSettings(Section):
     method: Literal["gradient", "constant"] = "gradient"
     signal: Literal["both", "alike", "fit", "loss", "similarity"] = Field(
         "both", description="what speaks for a label: how it fits the prediction, its loss, the "
-        "similarity of gradients, fit and similarity (both), or those with the similarity beside "
-        "that of images alike (alike)"
+        "similarity of gradients, fit and similarity (both), or both beside those of images alike "
+        "where no strong one is like them (alike)"
     )  # fmt: skip
     update: Literal["plain", "normalised", "centred", "cosine", "adam"] | None = Field(
         None, description="how evidence moves a weight; by default plain, or normalised for "

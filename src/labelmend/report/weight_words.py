@@ -25,7 +25,7 @@ _FOR = {
     "both": "a fit to the prediction nearly as good as the median label's, and a gradient that "
     "helps with the strong labels",
     "alike": "a fit to the prediction nearly as good as the median label's, and a gradient that "
-    "helps with the strong labels, beside those of images alike where no strong one is like them",
+    "helps with the strong labels, both beside images alike where no strong one is like them",
     "fit": "a fit to the prediction nearly as good as the median label's",
     "loss": "a loss that is usual among the weak labels",
     "similarity": "a gradient that helps with the strong labels",

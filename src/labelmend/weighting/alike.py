@@ -34,11 +34,11 @@ class Likeness:
         """Those of some samples, by a mask or by places."""
         return Likeness(self.features[which], self.strange[which])
 
-    def nearby(self, values: Tensor) -> Tensor:
+    def nearby(self, values: Tensor, share: float = 0.5) -> Tensor:
         """The median of ``(samples,)`` or ``(samples, classes)`` values over the nearest images.
 
-        NaN is no value; where all are, the result is. A sample is no neighbour of its own, but
-        where it is the only one.
+        Another ``share`` of them than a half may be below. NaN is no value; where all are, the
+        result is. A sample is no neighbour of its own, but where it is the only one.
 
         >>> likeness = Likeness(torch.tensor([[0.0], [0.1], [9.0]]), torch.zeros(3))
         >>> likeness.nearby(torch.tensor([1.0, 2.0, 3.0]))
@@ -53,7 +53,7 @@ class Likeness:
             apart = _distances(self.features[some], self.features)
             apart.diagonal(first).fill_(math.inf)
             near = apart.topk(min(NEIGHBOURS, many - 1), largest=False).indices
-            found.append(values[near].nanmedian(1).values)
+            found.append(values[near].nanquantile(share, 1, interpolation="lower"))
         return torch.cat(found)
 
 

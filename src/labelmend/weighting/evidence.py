@@ -45,17 +45,19 @@ class Findings:
         alike = None if self.likeness is None else self.likeness.take(which)
         return Findings(*rows, self.agreement, there, alike)
 
-    def usual(self, values: Tensor) -> Tensor:
+    def usual(self, values: Tensor, share: float = 0.5) -> Tensor:
         """The median of the values that are present, of each class; of all where none is.
 
         To lack a class is easy, so a label that has a rare one is beside those that have it too.
+        Another ``share`` of the values than a half may be below; of two middle ones, the lower is
+        taken.
         """
-        return self._present(values).nanmedian(0).values
+        return self._present(values).nanquantile(share, 0, interpolation="lower")
 
-    def nearby(self, values: Tensor, images: Likeness) -> Tensor:
+    def nearby(self, values: Tensor, images: Likeness, share: float = 0.5) -> Tensor:
         """The same over the images most like each sample's own, shaped as the values."""
-        found = images.nearby(self._present(values))
-        return torch.where(found.isnan(), self.usual(values), found)
+        found = images.nearby(self._present(values), share)
+        return torch.where(found.isnan(), self.usual(values, share), found)
 
     def _present(self, values: Tensor) -> Tensor:
         there = torch.ones_like(values, dtype=torch.bool) if self.present is None else self.present
@@ -70,6 +72,9 @@ OUTLIER = 3.0
 
 NEUTRAL, WRONG = 0.8, 0.6
 """A label that fits this share as well as the median label is neither right nor wrong; wrong."""
+
+GOOD = 0.75
+"""The fit of a kind of images is that which this share of their labels is not above."""
 
 LEAST = 1 / 3
 """Share of the similarity beside the fit, however little the strong samples agree."""
@@ -122,11 +127,8 @@ def from_fit(found: Findings) -> Tensor:
     >>> from_fit(Findings(zeros(4), zeros(4), tensor([0.1, 0.1, 0.28, 0.9]), 1.0)).round(decimals=3)
     tensor([ 1.,  1.,  0., -1.])
     """
-    fit = 1 - found.disagreement
-    # The upper of two middle ones: torch takes the lower, which for two labels is the bad one.
-    middle = -found.usual(-fit)
-    share = fit / torch.where(middle > 0, middle, 1)
-    return ((share - NEUTRAL) / (1 - NEUTRAL)).clamp(-1, 1) * (2 * middle).clamp(max=1)
+    fit, middle = _fits(found)
+    return _beside(fit, middle)
 
 
 def from_both(found: Findings) -> Tensor:
@@ -145,18 +147,21 @@ def from_both(found: Findings) -> Tensor:
     >>> from_both(Findings(similarity, zeros(2), apart, agreement=1.0)).round(decimals=3)
     tensor([ 1., -1.])
     """
-    return _together(found, _scaled(found.similarity))
+    return _together(found, from_fit(found), _scaled(found.similarity))
 
 
 def from_alike(found: Findings) -> Tensor:
-    """:func:`from_both`, a similarity being beside those of images alike, in [-1, 1].
+    """:func:`from_both` beside images alike, in [-1, 1].
 
-    A similarity hangs on the image as much as on its label: one of a kind that no strong image is
-    of (crowded, where all of those are sparse) pulls elsewhere, however right its label. So as far
-    as an image is strange beside the strong ones, what the similarities of the images most like
-    it have in common is taken away from its own: their median, less the median of all. The trap: a
-    mistake that all labels of such a kind share counts as the kind's; a strong label of that kind
-    tells them apart.
+    Fit and similarity hang on the image as much as on its label: of a kind that no strong image is
+    of (crowded, where all of those are sparse), right labels fit worse and pull elsewhere. So, as
+    far as an image is strange beside the strong ones, a label is held against those of the images
+    most like it instead of all: what their similarities have in common, the median less that of
+    all, is taken away from its own; and where their fits are worse than those of all, its own may
+    be. Fits are compared at the upper quarter, for good labels of a kind and in all may be few.
+
+    The trap: a mistake that all labels of such a kind share counts as the kind's; a strong label of
+    that kind tells them apart.
 
     Raises:
         SettingsError: where the findings do not say which images are alike.
@@ -178,9 +183,24 @@ def from_alike(found: Findings) -> Tensor:
             "a likeness from labelmend.weighting.alike, or take signal 'both'"
         )
     alike = _scaled(found.similarity)
+    strange = images.strange.to(alike).view(-1, *[1] * (alike.ndim - 1))
     common = found.nearby(alike, images) - found.usual(alike)
-    share = images.strange.to(alike).view(-1, *[1] * (alike.ndim - 1))
-    return _together(found, (alike - share * common).clamp(-1, 1))
+    fit, middle = _fits(found)
+    well, usual = found.nearby(fit, images, GOOD), found.usual(fit, GOOD)
+    worse = (well / torch.where(usual > 0, usual, 1)).clamp(max=1) ** strange
+    return _together(found, _beside(fit, middle * worse), (alike - strange * common).clamp(-1, 1))
+
+
+def _fits(found: Findings) -> tuple[Tensor, Tensor]:
+    """How well labels fit, and the median label."""
+    fit = 1 - found.disagreement
+    # The upper of two middle ones: the lower is, of two labels, the bad one.
+    return fit, -found.usual(-fit)
+
+
+def _beside(fit: Tensor, middle: Tensor) -> Tensor:
+    share = fit / torch.where(middle > 0, middle, 1)
+    return ((share - NEUTRAL) / (1 - NEUTRAL)).clamp(-1, 1) * (2 * middle).clamp(max=1)
 
 
 def _scaled(similarity: Tensor) -> Tensor:
@@ -189,10 +209,10 @@ def _scaled(similarity: Tensor) -> Tensor:
     return (similarity / torch.where(scale > 0, scale, 1)).clamp(-1, 1)
 
 
-def _together(found: Findings, alike: Tensor) -> Tensor:
+def _together(found: Findings, fit: Tensor, alike: Tensor) -> Tensor:
     """The fit, and a similarity for as much as it can be believed."""
     share = min(max(found.agreement, LEAST), 1.0)
-    return (1 - share) * from_fit(found) + share * alike
+    return (1 - share) * fit + share * alike
 
 
 AMONG_ALIKE = ("alike",)

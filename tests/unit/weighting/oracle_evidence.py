@@ -18,28 +18,37 @@ def from_loss(losses):
 def from_fit(disagreements):
     """1 at the median fit, 0 at 80 % of it, -1 at 60 %; fainter under a median fit of a half."""
     fits = [1 - x for x in disagreements]
-    middle = statistics.median_high(fits)
-    if middle == 0:
-        return [0.0] * len(fits)
-    return [_bounded((x / middle - 0.8) / 0.2) * min(2 * middle, 1) for x in fits]
+    return [_fitting(x, statistics.median_high(fits)) for x in fits]
+
+
+def _fitting(fit, middle):
+    return _bounded((fit / middle - 0.8) / 0.2) * min(2 * middle, 1) if middle else 0.0
 
 
 def from_both(similarities, disagreements, agreement):
     """A share of the similarity in its mean magnitude, the rest the fit."""
-    return _together(_scaled(similarities), disagreements, agreement)
+    return _together(_scaled(similarities), from_fit(disagreements), agreement)
 
 
 def from_alike(similarities, disagreements, agreement, features, strange):
-    """The same, each similarity less what those of the nearest nine have more than all."""
-    scaled = _scaled(similarities)
+    """The same, what the nearest nine have in common aside as far as an image is strange."""
+    scaled, fits = _scaled(similarities), [1 - x for x in disagreements]
     middle = statistics.median_low(scaled)
-    left = []
+    similar, fitting = [], []
     for one, value in enumerate(scaled):
         others = [k for k in range(len(scaled)) if k != one] or [one]
         others.sort(key=lambda k, one=one: math.dist(features[k], features[one]))
-        near = statistics.median_low([scaled[k] for k in others[:9]])
-        left.append(_bounded(value - strange[one] * (near - middle)))
-    return _together(left, disagreements, agreement)
+        near = others[:9]
+        common = statistics.median_low([scaled[k] for k in near]) - middle
+        similar.append(_bounded(value - strange[one] * common))
+        worse = min(_upper([fits[k] for k in near]) / (_upper(fits) or 1), 1)
+        fitting.append(_fitting(fits[one], statistics.median_high(fits) * worse ** strange[one]))
+    return _together(similar, fitting, agreement)
+
+
+def _upper(values):
+    """The upper quartile; of two, the lower."""
+    return sorted(values)[math.floor(0.75 * (len(values) - 1))]
 
 
 def _scaled(similarities):
@@ -47,10 +56,9 @@ def _scaled(similarities):
     return [_bounded(x / scale) for x in similarities]
 
 
-def _together(similar, disagreements, agreement):
+def _together(similar, fitting, agreement):
     share = max(agreement, 1 / 3)
-    pairs = zip(similar, from_fit(disagreements), strict=True)
-    return [share * one + (1 - share) * fit for one, fit in pairs]
+    return [share * s + (1 - share) * f for s, f in zip(similar, fitting, strict=True)]
 
 
 def _bounded(x):

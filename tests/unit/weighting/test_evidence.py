@@ -231,13 +231,13 @@ def test_among_two_images_none_is_of_another_kind(loss, seed) -> None:
     assert torch.equal(from_alike(found), from_both(found))
 
 
-def kinds(common: float) -> tuple[Findings, torch.Tensor, torch.Tensor]:
-    """30 usual images and 20 of a kind that is strange, whose gradients have something in common.
+def kinds(common: float, usual: int = 30) -> tuple[Findings, torch.Tensor, torch.Tensor]:
+    """50 images, the last ones of a kind that is strange, with something in common in gradients.
 
     Every fifth label is bad; which are strange, and which are bad.
     """
     generator = torch.Generator().manual_seed(1)
-    strange = torch.arange(50) >= 30
+    strange = torch.arange(50) >= usual
     bad = torch.arange(50) % 5 == 0
     similarity = torch.where(bad, -1.0, 1.0) + 0.3 * torch.randn(50, generator=generator)
     similarity = similarity + common * strange
@@ -257,6 +257,20 @@ def test_what_a_strange_kind_has_in_common_is_not_held_against_its_labels(common
     assert apart < 0.25 < were and apart < 0.4 * were
     assert judged[good].mean() > judged[wrong].mean() + 0.9, "bad labels stay bad among their like"
     assert torch.equal(judged[~strange], before[~strange])
+
+
+def test_labels_of_a_kind_that_is_hard_to_predict_are_held_against_its_own_fits() -> None:
+    found, strange, bad = kinds(0.0, usual=38)
+    apart = torch.where(strange, 0.4, 0.1) + 0.4 * bad
+    still = torch.zeros(50)
+    found = dataclasses.replace(found, similarity=still, agreement=0.0, disagreement=apart)
+    judged, before = from_alike(found), from_both(found)
+    assert before[strange & ~bad].max() < judged[strange & ~bad].min()
+    assert judged[strange & ~bad].min() > 0 > judged[bad].max()
+    assert torch.allclose(judged[~strange], before[~strange])
+    # Where they fit better than others, nothing more is asked of them.
+    easy = dataclasses.replace(found, disagreement=torch.where(strange, 0.0, 0.1) + 0.4 * bad)
+    assert torch.equal(from_alike(easy), from_both(easy))
 
 
 def test_of_a_class_only_labels_that_have_it_say_what_is_usual_nearby() -> None:
