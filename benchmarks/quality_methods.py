@@ -181,7 +181,7 @@ METHODS: dict[str, Method] = {
         "every weak label counts 0.5", weighting(method="constant", initial=0.5)
     ),
     "weights, alike": Method(
-        "learned weights, similarities held against those of images alike",
+        "learned weights, labels held against those of images alike",
         weighting(signal="alike"),
     ),
     "weights by loss": Method("weights by each label's loss alone", weighting(signal="loss")),
