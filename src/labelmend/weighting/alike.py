@@ -1,4 +1,4 @@
-"""What images look like in a few numbers: which are alike, and which are like no strong one."""
+"""Which images are alike, and which are like no strong one."""
 
 from __future__ import annotations
 

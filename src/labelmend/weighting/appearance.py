@@ -12,6 +12,8 @@ LEVELS = tuple(n / 100 for n in range(2, 99, 8))
 POSITIONS = 4096
 """About so many positions of an image are looked at for them: those of more are nearly the same."""
 
+_ROUNDED = 1e-12
+
 
 def appearance(image: np.ndarray) -> np.ndarray:
     """What an image looks like, ``(features,)`` float64.
@@ -48,12 +50,14 @@ def appearance(image: np.ndarray) -> np.ndarray:
 def standardised(*parts: np.ndarray) -> list[np.ndarray]:
     """Features ``(images, features)`` less their mean over all parts, in their deviations.
 
-    So images times a number, or plus one, are as far from each other as they were.
+    So images times a number, or plus one, are as far from each other as they were. What is the same
+    in all of them is 0.
 
     >>> standardised(np.array([[1.0], [3.0]]), np.array([[2.0]]))[1].tolist()
     [[0.0]]
     """
     whole = np.concatenate(parts)
-    spread = whole.std(0)
-    middle = whole.mean(0)
-    return [(part - middle) / np.where(spread > 0, spread, 1) for part in parts]
+    middle, spread = whole.mean(0), whole.std(0)
+    # A mean is rounded, so what is the same everywhere may seem to deviate from it.
+    differs = spread > _ROUNDED * np.abs(whole).max(0)
+    return [(part - middle) / np.where(differs, spread, np.inf) for part in parts]

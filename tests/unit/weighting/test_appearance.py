@@ -63,6 +63,7 @@ def test_whole_numbers_do_not_run_over(kind) -> None:
     assert appearance(image)[-1] == 2.0
 
 
-def test_what_all_have_in_common_is_zero_and_parts_stay_apart() -> None:
-    one, other = standardised(np.full((3, 1), 7.0), np.full((2, 1), 7.0))
-    assert one.tolist() == [[0.0]] * 3 and other.tolist() == [[0.0]] * 2
+@pytest.mark.parametrize("value", [0.0, 7.0, 0.1, -1e9 / 3])
+def test_what_all_have_in_common_is_zero_and_parts_stay_apart(value) -> None:
+    one, other = standardised(np.full((7, 1), value), np.full((2, 1), value))
+    assert one.tolist() == [[0.0]] * 7 and other.tolist() == [[0.0]] * 2
