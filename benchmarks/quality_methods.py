@@ -158,6 +158,11 @@ METHODS: dict[str, Method] = {
     ),
     "equal": Method("half of every batch strong, every label counts 1", weighting(**EQUAL), 1),
     "weights": Method("half of every batch strong, learned weights", weighting(), 1),
+    "weights, alike": Method(
+        "learned weights, labels held against those of images alike",
+        weighting(signal="alike"),
+        1,
+    ),
     "in place": Method(
         "labels put in place, every label counts 1",
         aligned(weighting=EQUAL),
@@ -179,10 +184,6 @@ METHODS: dict[str, Method] = {
     ),
     "constant 0.5": Method(
         "every weak label counts 0.5", weighting(method="constant", initial=0.5)
-    ),
-    "weights, alike": Method(
-        "learned weights, labels held against those of images alike",
-        weighting(signal="alike"),
     ),
     "weights by loss": Method("weights by each label's loss alone", weighting(signal="loss")),
     "shuffled": Method("each label gets another one's weight", weighting(shuffled=True)),
