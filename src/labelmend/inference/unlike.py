@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from labelmend.files.volumes import orientation
+from labelmend.inference.predictor import Predictor
 from labelmend.types import DataSet
 
 FARTHER = 1.5
@@ -32,6 +33,12 @@ class Unlike:
         self._turned: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._apart: list[str] = []
+
+    @classmethod
+    def of(cls, predictor: Predictor) -> Unlike:
+        """What is unlike the images that a predictor's network learned from."""
+        resampled = predictor.preparation.spacing is not None
+        return cls(predictor.run.data, resampled=resampled)
 
     def look(self, source: str, affine: np.ndarray | None, spacing: Sequence[float] | None) -> None:
         """One more file: its name, the affine of a volume, and how far apart positions lie."""

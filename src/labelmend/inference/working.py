@@ -73,8 +73,7 @@ class Work:
         self._together = Together(predictor, self._batch, exact=way.batch is None)
         self._outcome = Outcome([], [], [], [])
         self.parts: list[Path] = []
-        resampled = predictor.preparation.spacing is not None
-        self._unlike = Unlike(predictor.run.data, resampled=resampled)
+        self._unlike = Unlike.of(predictor)
         self._record = Record(out, hash_model(predictor, self._asked()), predictor.step)
 
     def all_files(self) -> Outcome:

@@ -74,9 +74,14 @@ class Prediction:
     predictor: Predictor
     label: np.ndarray = field(init=False)
     """Class indices ``(*space)``; for regression ``(channels, *space)``."""
+    warnings: list[str] = field(init=False)
+    """In which ways the image lies unlike all that the network learned from."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.predictor.decide(self.scores))
+        unlike = Unlike.of(self.predictor)
+        unlike.look(self.question.name, self.raster.affine, self.raster.spacing)
+        object.__setattr__(self, "warnings", unlike.said())
 
     @property
     def spec(self) -> DataSpec:
@@ -213,14 +218,6 @@ def conclude_on(found: Prediction) -> Conclusion:
     return conclude(names, size, spacing, (collector.counts.tolist(), objects), spec)
 
 
-def warnings_of(found: Prediction) -> list[str]:
-    """In which ways the image lies unlike all that the network learned from, in words."""
-    resampled = found.predictor.preparation.spacing is not None
-    unlike = Unlike(found.predictor.run.data, resampled=resampled)
-    unlike.look(found.question.name, found.raster.affine, found.raster.spacing)
-    return unlike.said()
-
-
 def _about(found: Prediction, look: str | None) -> dict[str, Any]:
     conclusions: dict[str, Any] | None = None
     if found.question.conclusions:
@@ -234,7 +231,7 @@ def _about(found: Prediction, look: str | None) -> dict[str, Any]:
         "affine": None if affine is None else affine.tolist(),
         "step": found.predictor.step,
         "conclusions": conclusions,
-        "warnings": warnings_of(found),
+        "warnings": found.warnings,
         "look": look,
     }
 
@@ -247,9 +244,8 @@ def _headers(found: Prediction) -> dict[str, str]:
         headers["X-Spacing"] = _listed(raster.spacing)
     if raster.affine is not None:
         headers["X-Affine"] = _listed(raster.affine.ravel().tolist())
-    told = warnings_of(found)
-    if told:
-        headers["X-Warnings"] = json.dumps(told)  # a header holds ASCII, and so does this
+    if found.warnings:
+        headers["X-Warnings"] = json.dumps(found.warnings)  # a header holds ASCII, and so does this
     return headers
 
 

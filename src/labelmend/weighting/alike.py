@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ NEIGHBOURS = 9
 _AT_ONCE = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Likeness:
     """Which images of weak labels are alike, and how strange they are beside those of strong ones.
 
@@ -44,16 +45,19 @@ class Likeness:
         >>> likeness.nearby(torch.tensor([1.0, 2.0, 3.0]))
         tensor([2., 1., 1.])
         """
-        many = len(values)
-        if many < 2:
+        if len(values) < 2:
             return values
+        return values[self._nearest].nanquantile(share, 1, interpolation="lower")
+
+    @cached_property
+    def _nearest(self) -> Tensor:
+        """The images nearest to every one, ``(samples, neighbours)``: all values ask for them."""
+        many = len(self.features)
         found = []
         for first in range(0, many, _AT_ONCE):
-            some = slice(first, first + _AT_ONCE)
-            apart = _distances(self.features[some], self.features)
+            apart = _distances(self.features[first : first + _AT_ONCE], self.features)
             apart.diagonal(first).fill_(math.inf)
-            near = apart.topk(min(NEIGHBOURS, many - 1), largest=False).indices
-            found.append(values[near].nanquantile(share, 1, interpolation="lower"))
+            found.append(apart.topk(min(NEIGHBOURS, many - 1), largest=False).indices)
         return torch.cat(found)
 
 
