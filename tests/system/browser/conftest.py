@@ -207,6 +207,23 @@ def wait_shown(page: object) -> None:
     page.wait_for_selector(".panel .layer-moved:not(.missing)")
 
 
+def hold_until_tried(page: object) -> None:
+    """Nothing done reaches the server before somebody presses "Try now".
+
+    Were the server reachable a moment earlier, a try that the page makes of its own could come
+    first, and take the button away under the pointer.
+    """
+    page.evaluate("""() => {
+      const real = window.fetch;
+      let tried = false;
+      addEventListener("click", (event) => {
+        tried ||= event.target.textContent === "Try now";
+      }, true);
+      window.fetch = (path, ...rest) => (tried || !String(path).endsWith("/events")
+        ? real(path, ...rest) : Promise.reject(new TypeError("held")));
+    }""")
+
+
 @pytest.fixture
 def person(browser: object) -> Iterator[Watched]:
     """A person with a browser profile of their own; the end of the test looks for problems."""

@@ -19,7 +19,7 @@ import pytest
 
 from labelmend.labels import shapes
 
-from .conftest import Process, Review, Watched, find_browser, wait_shown
+from .conftest import Process, Review, Watched, find_browser, hold_until_tried, wait_shown
 
 BROWSER = Path(__file__).with_name("own_browser.py")
 
@@ -465,7 +465,7 @@ def test_the_preview_is_what_the_server_makes_of_it(fresh: Fresh, person: Watche
     """Every tool: the picture before the answer equals that after it, to the last pixel."""
     review, number = fresh("cells")
     page = person.open(review, number)
-    page.route(EVENTS, lambda route: route.abort())
+    hold_until_tried(page)
     draw(page, 25.3)
     page.keyboard.press("e")
     drag(page, (30, 15), (42, 50), (25, 80))
@@ -489,7 +489,6 @@ def test_the_preview_is_what_the_server_makes_of_it(fresh: Fresh, person: Watche
     page.keyboard.press("b")
     page.wait_for_selector("text=Not saved: 6 changes")
     preview = shown(page)
-    page.unroute(EVENTS)
     page.click("text=Try now")
     page.wait_for_selector('.case[data-version="6"]')
     wait_state(page, "saved")
@@ -636,7 +635,7 @@ def test_a_turn_of_a_volume_is_kept_as_its_slice_showed_it(fresh: Fresh, person:
         page.wait_for_selector(f"text=slice {index} of 12")
     wait_shown(page)
     clean = shown(page)
-    page.route(EVENTS, lambda route: route.abort())
+    hold_until_tried(page)
     page.keyboard.press("m")
     page.focus("#stage")
     for key in (*[","] * 8, "ArrowDown", "Enter"):
@@ -645,7 +644,6 @@ def test_a_turn_of_a_volume_is_kept_as_its_slice_showed_it(fresh: Fresh, person:
     page.wait_for_selector("text=Not saved: 1 change")
     preview = shown(page)
     assert preview != clean
-    page.unroute(EVENTS)
     page.click("text=Try now")
     page.wait_for_selector('.case[data-version="1"]')
     wait_state(page, "saved")

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from .conftest import Process, Review, Watched, wait_shown
+from .conftest import Process, Review, Watched, hold_until_tried, wait_shown
 from .test_review_page import EVENTS, Fresh, draw, shown, state, wait_state
 
 
@@ -31,14 +31,13 @@ def test_an_undo_too_many_takes_back_nothing_that_is_drawn_later(
 ) -> None:
     review, number = fresh("cells")
     page = person.open(review, number)
-    page.route(EVENTS, lambda route: route.abort())
+    hold_until_tried(page)
     draw(page, 20)
     for _ in range(3):
         page.keyboard.press("Control+z")
     draw(page, 60)
     draw(page, 100)
     page.wait_for_selector("text=Not saved: 4 changes")
-    page.unroute(EVENTS)
     page.click("text=Try now")
     wait_state(page, "saved")
     page.wait_for_timeout(300)
