@@ -61,7 +61,7 @@ KNOWN = (
     "confidence",
     "explained",
 )
-SMALL = {"network": {"width": 8, "depth": 3}}
+SMALL = {"network": {"width": 8, "depth": 3}, "weighting": {"signal": "both"}}
 
 
 def run_one(images: str, seed: int) -> dict[str, Any]:

@@ -39,6 +39,7 @@ TRAINING: dict[str, Any] = {
     "mixing": {"use": True},
     "network": {"width": 8, "depth": 3},
     "batch": {"ending": "as_is"},
+    "weighting": {"signal": "both"},
 }
 SETS: dict[str, dict[str, Any]] = {
     "cells": {"steps": 300, "input": {"patch": (128, 128)}},

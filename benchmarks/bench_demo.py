@@ -25,7 +25,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "weighted, similarity": ("weighted", {"weighting": {"signal": "similarity"}}),
     "weighted, loss": ("weighted", {"weighting": {"signal": "loss"}}),
     "weighted, fit": ("weighted", {"weighting": {"signal": "fit"}}),
-    "weighted, both (the default)": ("weighted", {}),
+    "weighted, both": ("weighted", {"weighting": {"signal": "both"}}),
+    "weighted, alike (the default)": ("weighted", {}),
     "all_strong (the ceiling)": ("strong_only", {}),
 }
 

@@ -3,7 +3,7 @@
 Labels are planted (``planted.py``): one weak label in three is shifted, of another image, empty,
 far too large or far too small; the others are right but for a position or two. In the scene
 ``same mistake`` three in five are bad, and all in the same way: too large. Each case is trained by
-``labelmend.fit`` with the defaults, with signal ``alike`` and with constant weights. The figure is
+``labelmend.fit`` with the defaults, with signal ``both`` and with constant weights. The figure is
 the share of pairs of a good and a bad label that are ranked right (AUROC), mean (least) over seeds.
 
 ``weights`` are those of these trainings as they stand, and averaged over all looks at a label,
@@ -231,8 +231,8 @@ def run_one(scene: str, images: str, strong: int, seed: int) -> dict[str, dict[s
     case = plant(scene, images, strong, seed)
     with tempfile.TemporaryDirectory() as folder:
         found = learned(case, train(case, Path(folder) / "learned", seed))
-        alike = train(case, Path(folder) / "alike", seed, signal="alike")
-        for stage, rows in learned(case, alike, "alike").items():
+        both = train(case, Path(folder) / "both", seed, signal="both")
+        for stage, rows in learned(case, both, "both").items():
             found[stage] |= rows
         constant = train(case, Path(folder) / "constant", seed, method="constant")
         for stage, step in STAGES.items():

@@ -127,6 +127,7 @@ def settings_of(images: str, method: str, seed: int) -> dict[str, Any]:
         "input": {"val_share": 0.0, "patch": (96, 96)},
         "save_every": 10_000,
         "batch": {"ending": "as_is"},  # only what is compared differs
+        "weighting": {"signal": "both"},  # for all methods that learn weights
     }
     return common | METHODS[method][1]
 

@@ -74,8 +74,12 @@ def _trained(data: Path, out: Path, seed: int) -> Any:
     from labelmend.training.assembly import fit
 
     torch.set_num_threads(1)
-    network, given = {"width": 8, "depth": 3}, {"val_share": 0.0}
-    return fit(data, out, seed=seed, steps=STEPS, network=network, input=given)
+    settings: dict[str, Any] = {
+        "network": {"width": 8, "depth": 3},
+        "input": {"val_share": 0.0},
+        "weighting": {"signal": "both"},
+    }
+    return fit(data, out, seed=seed, steps=STEPS, **settings)
 
 
 def _judged(run: Any) -> float:

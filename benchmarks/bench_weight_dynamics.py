@@ -30,10 +30,11 @@ RESULTS = Path(__file__).parent / "results" / "weight_dynamics.json"
 STRONG, TEST, WEAK, STEPS = 8, 40, 120, 1000
 SEEDS = (3, 4, 5)
 VARIANTS: dict[str, dict[str, Any]] = {
-    "both, plain (the default)": {},
-    "both, normalised": {"update": "normalised"},
-    "both, centred": {"update": "centred"},
-    "both, adam": {"update": "adam"},
+    "alike, plain (the default)": {},
+    "both, plain": {"signal": "both"},
+    "both, normalised": {"signal": "both", "update": "normalised"},
+    "both, centred": {"signal": "both", "update": "centred"},
+    "both, adam": {"signal": "both", "update": "adam"},
     "similarity, plain (eq. 9)": {"signal": "similarity", "update": "plain"},
     "similarity, normalised": {"signal": "similarity", "update": "normalised"},
     "similarity, cosine": {"signal": "similarity", "update": "cosine"},
@@ -45,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "fit, plain": {"signal": "fit"},
     "loss, plain": {"signal": "loss"},
-    "both, plain, shuffled": {"shuffled": True},
+    "both, plain, shuffled": {"signal": "both", "shuffled": True},
     "constant 0.5": {"method": "constant"},
     "constant 1": {"method": "constant", "initial": 1.0},
     "oracle": {"method": "constant", "given": "oracle.csv"},
@@ -179,7 +180,7 @@ def main() -> None:
             print(name, good, bad, round(found["auroc"], 3), round(found["dice"], 3), flush=True)
     print(table(results))
     if given.picture:
-        draw(results, "both, plain (the default)", given.picture)
+        draw(results, "alike, plain (the default)", given.picture)
 
 
 if __name__ == "__main__":

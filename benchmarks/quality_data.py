@@ -201,6 +201,7 @@ _VOLUMES = {
 _CELLS = {"network": {"width": 8, "depth": 4}, "steps": 600, "input": {"patch": (96, 96)}}
 _BEATS = {**_SMALL, "steps": 600, "input": {"patch": (1024,)}}
 _SONGS = {**_SMALL, "steps": 600, "input": {"patch": (512,), "spectrogram": True}}
+_TRANSFORMS = {"rotation": "rigid", "deformation": "warp"}
 _LATE = ("--gross", "1", "--jitter", "10")
 
 SCENES: dict[str, Scene] = {
@@ -211,7 +212,7 @@ SCENES: dict[str, Scene] = {
             _NUCLEI,
             12 if made.moved else None,
             moved=made.moved is not None,
-            transform={"rotation": "rigid", "deformation": "warp"}.get(name, "shift"),
+            transform=_TRANSFORMS.get(name, "shift"),
             closely=name in ("ellipses", "shift", "both"),
         )
         for name, made in FAULTS.items()
@@ -228,12 +229,13 @@ SCENES: dict[str, Scene] = {
     **{
         f"hippocampus, {name}": Scene(
             "MR volumes (3-D), 10 % strong",
-            _simulated("hippocampus", FAULTS[name]),
+            _simulated("hippocampus", made),
             _VOLUMES,
-            6 if FAULTS[name].moved else None,
-            moved=FAULTS[name].moved is not None,
+            6 if made.moved else None,
+            moved=made.moved is not None,
+            transform=_TRANSFORMS.get(name, "shift"),
         )
-        for name in ("ellipses", "shift", "both")
+        for name, made in FAULTS.items()
     },
     "heart beats, borders": Scene(
         "ECG (1-D), 10 % strong; borders off by 30 ms, a quarter shifted by 100 to 200 ms",

@@ -158,9 +158,9 @@ METHODS: dict[str, Method] = {
     ),
     "equal": Method("half of every batch strong, every label counts 1", weighting(**EQUAL), 1),
     "weights": Method("half of every batch strong, learned weights", weighting(), 1),
-    "weights, alike": Method(
-        "learned weights, labels held against those of images alike",
-        weighting(signal="alike"),
+    "weights, both": Method(
+        "learned weights, every label held against all others",
+        weighting(signal="both"),
         1,
     ),
     "in place": Method(

@@ -17,6 +17,8 @@ SUMMARY = (
     "all strong",
 )  # fmt: skip
 OURS = "ours"
+TIMES = ("processor_seconds", "seconds")
+"""What a training took: of the processor, whatever else it did, or by the clock of an idle one."""
 LEAST = -0.2
 """Where the plot ends."""
 
@@ -167,13 +169,14 @@ def _judged(found: Runs) -> str:
 
 
 def _cost(runs: Runs, name: str, found: Runs) -> str:
-    """Times as long as equal weights, by seed."""
-    # A run that was made at another time, on a machine less busy, has no time beside others.
-    equal = of(runs, name, "equal")
-    plain = {run["seed"]: run["seconds"] for run in equal if "seconds" in run}
-    timed = [run for run in found if "seconds" in run and run["seed"] in plain]
-    ratios = [run["seconds"] / plain[run["seed"]] for run in timed]
-    return f"{statistics.median(ratios):.1f}" if ratios else ""
+    """Times as long as equal weights, by seed; of runs that were timed in the same way."""
+    for timed in TIMES:
+        equal = {run["seed"]: run[timed] for run in of(runs, name, "equal") if timed in run}
+        pairs = [(run[timed], equal[run["seed"]]) for run in found
+                 if timed in run and run["seed"] in equal]  # fmt: skip
+        if pairs:
+            return f"{statistics.median(one / plain for one, plain in pairs):.1f}"
+    return ""
 
 
 # ---------------------------------------------------------------------- the plot

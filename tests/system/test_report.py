@@ -353,7 +353,7 @@ def learned(
 
 def test_how_weights_were_learned_is_told(tmp_path: Path) -> None:
     page = learned(tmp_path)
-    assert "(weighting.signal = both)" in page.text
+    assert "(weighting.signal = alike)" in page.text
     assert "looked at 3 times: from step 20 on, every 20 steps, 3 of 10" in page.text
     assert "about 12% more time than training alone" in page.text
     assert page.text.count("slower <way>") == 1
@@ -363,7 +363,7 @@ def test_how_weights_were_learned_is_told(tmp_path: Path) -> None:
 
 def test_a_run_from_before_says_what_it_knows(tmp_path: Path) -> None:
     page = learned(tmp_path, weighing=None)
-    assert "weighting.signal = both" not in page.text
+    assert "weighting.signal =" not in page.text
     assert "more time" not in page.text
     assert "Each weak label was looked at 3 times." in page.text
 

@@ -128,9 +128,9 @@ class WeightingSettings(Section):
 
     method: Literal["gradient", "constant"] = "gradient"
     signal: Literal["both", "alike", "fit", "loss", "similarity"] = Field(
-        "both", description="what speaks for a label: how it fits the prediction, its loss, the "
-        "similarity of gradients, fit and similarity (both), or both beside those of images alike "
-        "where no strong one is like them (alike)"
+        "alike", description="what speaks for a label: how it fits the prediction, its loss, the "
+        "similarity of gradients, fit and similarity beside those of all images (both), or beside "
+        "those of images alike, where no strong image is like them (alike)"
     )  # fmt: skip
     update: Literal["plain", "normalised", "centred", "cosine", "adam"] | None = Field(
         None, description="how evidence moves a weight; by default plain, or normalised for "

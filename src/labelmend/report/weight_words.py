@@ -330,7 +330,7 @@ def _about_agreement(weighing: Weighing) -> Iterator[Sentence]:
         text += "fit the rest."
         yield Sentence("Weights", "fact", text)
     elif last < NOISE:
-        text += ": at the end a similarity to them says little. weighting.signal = both, or a "
+        text += ": at the end a similarity to them says little. weighting.signal = alike, or a "
         text += "weighting.held_out share, may help."
         yield Sentence("Weights", "warning", text)
     else:

@@ -39,7 +39,7 @@ def weight_step(
     strong: Batch,
     weak: Batch,
     *,
-    signal: str = "both",
+    signal: str = "alike",
     parameters: str | Sequence[str] = "last",
     rule: UpdateRule = plain,
     rate: float = 0.2,
