@@ -19,6 +19,7 @@ SUMMARY = (
 OURS = "ours"
 TIMES = ("processor_seconds", "seconds")
 """What a training took: of the processor, whatever else it did, or by the clock of an idle one."""
+SECOND = {"surface_distance": "{:.3g}", "event_f1": "{:.2f}", "onset_error": "{:.3g} s"}
 LEAST = -0.2
 """Where the plot ends."""
 
@@ -92,7 +93,8 @@ def shared(runs: Runs, scene: str, methods: Sequence[str]) -> dict[str, dict[int
 
 
 def _scene(runs: Runs, name: str, methods: Mapping[str, Method]) -> list[str]:
-    head = ["method", "Dice", "beside strong only", "of the gap", "surface distance or onset error",
+    head = ["method", "Dice", "beside strong only", "of the gap",
+            "surface distance, or F1 of events and error of their onsets",
             "weights find bad labels (AUROC, rank)", "time"]  # fmt: skip
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     below, ceiling = dice_of(runs, name, BELOW), dice_of(runs, name, CEILING)
@@ -149,11 +151,12 @@ def _share(
 
 
 def _second(found: Runs) -> str:
-    for key, unit in (("onset_error", " s"), ("surface_distance", "")):
+    """What there is beside Dice: of borders in positions, or of events and their onsets."""
+    cells = []
+    for key, form in SECOND.items():
         values = [run[key] for run in found if key in run]
-        if values:
-            return f"{statistics.fmean(values):.3g}{unit}"
-    return ""
+        cells += [form.format(statistics.fmean(values))] if values else []
+    return ", ".join(cells)
 
 
 def _judged(found: Runs) -> str:

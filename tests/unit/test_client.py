@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -151,6 +152,32 @@ def test_folders_become_the_files_of_predict(kind: str, places: Places, tmp_path
         texts = [(folder / "conclusions" / name).read_text() for folder in (here, there)]
         assert texts[0] == texts[1]
     assert [each.flags for each in got.conclusions] == [e.flags for e in outcome.conclusions]
+
+
+@pytest.mark.parametrize("conclusions", [False, True])
+def test_what_lies_unlike_all_training_images_is_said_as_by_predict(
+    conclusions: bool, places: Places, tmp_path: Path
+) -> None:
+    run, one = places("volume")
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    shapes = {
+        "as usual": (1, 1),
+        "turned": (-1, 1),
+        "both": (-1, 9),
+        "large": (1, 9),
+        "too": (1, 9),
+    }
+    for number, (name, (side, times)) in enumerate(shapes.items()):
+        image = nibabel.load(image_of(run, number))
+        affine = np.diag([side * times, times, times, 1.0]) @ image.affine
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), inputs / f"{name}.nii")
+    outcome = predict_all(labelmend.load(run.run, device="cpu"), [inputs], tmp_path / "here", Way())
+    wish = Wish(conclusions=tmp_path / "conclusions" if conclusions else None)
+    got = predict_files(Client(one.url), [inputs], tmp_path / "there", wish)
+    assert not got.failed and sorted(got.warnings) == sorted(outcome.warnings)
+    turned, apart = sorted(got.warnings)
+    assert turned.startswith("2 files (first: ") and apart.startswith("3 files (first: ")
 
 
 def test_a_file_that_cannot_be_read_stops_no_other(places: Places, tmp_path: Path) -> None:

@@ -160,8 +160,6 @@ def predict(
     out = out or predictor.folder("predictions")
     watcher = make_watcher(quiet, title="predicting")
     outcome = predict_all(predictor, inputs, out, way, watcher=watcher)
-    for warning in outcome.warnings:
-        print(f"warning: {warning}")
     if not quiet:
         note_place(out, predictor.run.data.root)
     return tell(outcome, out, folder, predictor.spec, quiet=quiet)

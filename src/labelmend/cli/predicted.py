@@ -25,6 +25,8 @@ def tell(
         spec: names the classes.
         quiet: whether only what went wrong is said.
     """
+    for warning in came.warnings:
+        print(f"warning: {warning}")
     for problem in (*came.failed, *came.unjudged):
         print(f"failed: {problem}")
     if conclusions is not None:

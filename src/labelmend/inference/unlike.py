@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from labelmend.files.volumes import orientation
-from labelmend.inference.predictor import Predictor
 from labelmend.types import DataSet
+
+if TYPE_CHECKING:
+    from labelmend.inference.predictor import Predictor
 
 FARTHER = 1.5
 """Positions farther apart than any learned from, or closer, by more than this factor are said."""
@@ -57,7 +60,7 @@ class Unlike:
         """A sentence for every orientation that was not learned from, and one for distances."""
         known = " and ".join(self._orientations)
         told = [
-            f"{_files(self._first[code], many)} in orientation {code}, and the network learned "
+            f"{say_lie(self._first[code], many)} in orientation {code}, and the network learned "
             f"from {known}; predictions may be wrong there: bring images into one of these, as "
             "nibabel.as_closest_canonical does for RAS"
             for code, many in self._turned.most_common()
@@ -65,14 +68,19 @@ class Unlike:
         if self._apart:
             span = _span(self._spacings)
             told.append(
-                f"{_files(self._apart[0], len(self._apart))} on a grid unlike those the network "
+                f"{say_lie(self._apart[0], len(self._apart))} on a grid unlike those the network "
                 f"learned from, whose positions are {span} apart; predictions may be wrong there: "
                 "train with input.spacing, and every image is brought to one"
             )
         return told
 
 
-def _files(first: str, many: int) -> str:
+def say_lie(first: str, many: int) -> str:
+    """The beginning of a sentence on where so many files lie.
+
+    >>> say_lie("a.nii", 3)
+    '3 files (first: a.nii) lie'
+    """
     return f"{first} lies" if many == 1 else f"{many} files (first: {first}) lie"
 
 

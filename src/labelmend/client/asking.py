@@ -1,19 +1,16 @@
-"""Ask a prediction computer, which ``labelmend serve`` starts, from another program."""
+"""One image, and a server's answer."""
 
 from __future__ import annotations
 
-import base64
 import http.client
 import ipaddress
 import json
 import math
-import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -25,15 +22,8 @@ import numpy as np
 from labelmend.errors import DataError, LabelmendError, RunError, SettingsError
 from labelmend.files.sources import read_bytes
 from labelmend.files.writers import narrow
-from labelmend.inference.conclusions import Conclusion, Figures, write_conclusions
-from labelmend.inference.inputs import make_folder, plan
-from labelmend.inference.rules import Rule, read_rules
-from labelmend.progress import Silent, Watcher
-from labelmend.runs import write_atomically
-from labelmend.types import DataSet, DataSpec, Sample
+from labelmend.types import DataSpec
 
-AT_ONCE = 4
-"""Files that are on their way at the same time."""
 _LONGEST_PAUSE = 60.0
 _ITS_OWN = (400, 404, 405, 408, 413, 415, 422, 500)
 """Refusals of one file; others would meet the next one, too."""
@@ -129,10 +119,9 @@ class Client:
             body, headers = self.send(content, name, answer="npy", **asked)
             label = np.load(BytesIO(body), allow_pickle=False)
             apart = [float(one) for one in headers.get("x-spacing", "").split(",") if one]
-            told = json.loads(headers.get("x-warnings", "[]"))
-            return Answer(label, tuple(apart) or None, None, tuple(told))
+            return Answer(label, tuple(apart) or None, None, read_warnings(headers))
         asked |= {"conclusions": True, "smallest": smallest}
-        found = _object(self.send(content, name, answer="rle", **asked)[0], "label")
+        found = read_object(self.send(content, name, answer="rle", **asked)[0], "label")
         label = narrow(_from_runs(found["label"]), self.spec)
         step = None if found["spacing"] is None else tuple(map(float, found["spacing"]))
         return Answer(label, step, found["conclusions"], tuple(found.get("warnings", ())))
@@ -144,7 +133,7 @@ class Client:
         Raises:
             RunError, SettingsError: as :meth:`predict`.
         """
-        return _object(self._ask(urllib.request.Request(f"{self.url}/v1/model"), "")[0], "dims")
+        return read_object(self._ask(urllib.request.Request(f"{self.url}/v1/model"), "")[0], "dims")
 
     @property
     def spec(self) -> DataSpec:
@@ -220,135 +209,6 @@ class Client:
         return stream.getvalue(), "array.npy", {"channels": "first"} if first else {}
 
 
-# --------------------------------------------------------------------------- files and folders
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What is wanted of files.
-
-    Attributes:
-        flips: whether mirror images are predicted too and the mean is taken.
-        conclusions: the folder of tables of objects and files; None: no tables.
-        smallest: objects of fewer positions are left out of them.
-        rules: a table of a user's own, judged for every file.
-        parquet: whether the tables are also written as Parquet.
-    """
-
-    flips: bool = False
-    conclusions: Path | None = None
-    smallest: int = 1
-    rules: Path | None = None
-    parquet: bool = False
-
-
-@dataclass(slots=True)
-class Got:
-    """What came of files: as :class:`labelmend.inference.way.Outcome`."""
-
-    written: list[Path] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    kept: list[Path] = field(default_factory=list)
-    conclusions: list[Conclusion] = field(default_factory=list)
-    rules: tuple[Rule, ...] = ()
-    unjudged: list[str] = field(default_factory=list)
-
-
-def predict_files(
-    client: Client,
-    inputs: Sequence[Path],
-    out: Path,
-    wish: Wish | None = None,
-    *,
-    watcher: Watcher | None = None,
-) -> Got:
-    """The files that ``labelmend predict`` writes, of the same names, predicted elsewhere.
-
-    Raises:
-        DataError, SettingsError: before anything is sent, as :func:`labelmend.predict_files`.
-        RunError: when the server is gone, or the disk refuses.
-
-    The trap: files of the data set are not known here; only inputs are safe from being replaced.
-    """
-    wish, watcher, spec = wish or Wish(), watcher or Silent(), client.spec
-    figures = Figures(spec)
-    rules = () if wish.rules is None else read_rules(wish.rules, figures.names)
-    planned = plan(inputs, out, _data(client, spec))
-    make_folder(out)
-    got = Got(rules=rules)
-    watcher.start(len(planned), 0)
-
-    def one(target: Path) -> Conclusion | LabelmendError | None:
-        return _one_file(client, wish, planned[target], target, out)
-
-    try:
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            for number, (target, made) in enumerate(
-                zip(planned, threads.map(one, planned), strict=True), 1
-            ):
-                _note(got, target, made)
-                watcher.step(number, {})
-    finally:
-        watcher.finish()
-    if wish.conclusions is not None:
-        got.conclusions = [_judged(each, got, figures) for each in got.conclusions]
-        write_conclusions(wish.conclusions, got.conclusions, spec, parquet=wish.parquet)
-    return got
-
-
-def _one_file(
-    client: Client, wish: Wish, source: Path, target: Path, out: Path
-) -> Conclusion | LabelmendError | None:
-    """Write one label; its conclusions, or why there is none."""
-    try:
-        content = read_bytes(source)
-        if wish.conclusions is None:
-            label, drawn = client.send(content, source.name, flips=wish.flips)[0], None
-        else:
-            asked = {"answer": "json", "conclusions": True, "smallest": wish.smallest}
-            found = _object(
-                client.send(content, source.name, flips=wish.flips, **asked)[0], "label"
-            )
-            label = base64.b64decode(found["label"]["base64"])
-            drawn = Conclusion.from_json(
-                {k: v for k, v in found["conclusions"].items() if k != "classes"}
-            )
-            name = target.relative_to(out).as_posix()
-            drawn = replace(drawn, file=str(source), label=name)
-    except DataError as error:
-        text = str(error).removeprefix(f"{source.name}: ")
-        return error if str(source) in str(error) else DataError(f"{source}: {text}")
-    make_folder(target.parent)
-    write_atomically(target, label)
-    return drawn
-
-
-def _note(got: Got, target: Path, made: Conclusion | LabelmendError | None) -> None:
-    if isinstance(made, LabelmendError):
-        got.failed.append(str(made))
-        return
-    got.written.append(target)
-    got.conclusions += [] if made is None else [made]
-
-
-def _judged(conclusion: Conclusion, got: Got, figures: Figures) -> Conclusion:
-    for rule in got.rules:
-        try:
-            conclusion = figures.judge(conclusion, rule)
-        except DataError as error:
-            got.unjudged.append(str(error))
-    return conclusion
-
-
-def _data(client: Client, spec: DataSpec) -> DataSet:
-    """A data set like the one that lies elsewhere, as far as names of labels go by it."""
-    samples = tuple(
-        Sample(f"image{suffix}", f"label{suffix}", "strong", "train", "")
-        for suffix in client.model["image_suffixes"]
-    )
-    return DataSet(os.devnull, spec, samples)
-
-
 # ------------------------------------------------------------------------------------ below
 
 
@@ -370,7 +230,7 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(_Stay(), *proxies)
 
 
-def _object(body: bytes, wanted: str) -> dict[str, Any]:
+def read_object(body: bytes, wanted: str) -> dict[str, Any]:
     """An answer in JSON; refused where it is of some other server."""
     try:
         found = json.loads(body)
@@ -379,6 +239,11 @@ def _object(body: bytes, wanted: str) -> dict[str, Any]:
     if not isinstance(found, dict) or wanted not in found:
         raise RunError("this is no answer of labelmend serve; correct the address")
     return found
+
+
+def read_warnings(headers: dict[str, str]) -> tuple[str, ...]:
+    """What the headers of an answer warn of."""
+    return tuple(json.loads(headers.get("x-warnings", "[]")))
 
 
 def _pause_of(error: urllib.error.HTTPError) -> float:
