@@ -20,6 +20,9 @@ from labelmend.errors import unknown
 from labelmend.losses.valid_positions import at_least_single
 from labelmend.types import Alignment
 
+_SOME = 61
+"""Every so many positions are looked at first; no usual size is a multiple of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ShiftAligner:
@@ -99,12 +102,16 @@ class ShiftAligner:
         known: Tensor | None = None,
         group: Tensor | None = None,
         edges: Tensor | None = None,
+        flat: Tensor | None = None,
     ) -> Placement:
-        """Where labels belong; arguments as for a call, and :func:`edges_of` if it is known."""
+        """Where labels belong; arguments as for a call.
+
+        What :func:`edges_of` and :func:`says_nothing` find is not sought again if it is given.
+        """
         check_comparison(prediction, label, valid, known)
         if edges is None:
             edges = edges_of(label, valid, known, self.window)
-        likely = self.likely(prediction, label, valid, edges, known=known)
+        likely = self.likely(prediction, label, valid, edges, known=known, flat=flat)
         if group is not None:
             likely, edges = added(likely, group), together(edges, group)
         return self.decide(likely, edges)
@@ -117,6 +124,7 @@ class ShiftAligner:
         edges: Tensor,
         *,
         known: Tensor | None = None,
+        flat: Tensor | None = None,
     ) -> Shifts:
         """How likely every displacement is, in nats, up to a constant for each sample."""
         given = prediction.detach(), label, valid, self.score
@@ -125,7 +133,8 @@ class ShiftAligner:
         likely = belief(maps, self.score, edges, limit=limit, grain=self.grain)
         # A loss falls, and a sum of products rises, with what a label brings out of or into view,
         # whatever is predicted; where nothing is, this would pass for a better place.
-        flat = says_nothing(given[0], known, classes=not label.is_floating_point())
+        if flat is None:
+            flat = says_nothing(given[0], known, classes=not label.is_floating_point())
         flat = flat.view(-1, *[1] * len(likely.window)) & likely.score.isfinite()
         score = torch.where(flat, 0, likely.score)
         return Shifts(score, likely.overlap, likely.window)
@@ -151,17 +160,30 @@ def says_nothing(prediction: Tensor, known: Tensor | None, *, classes: bool) -> 
     >>> says_nothing(torch.tensor([[[3.0, 4.0], [5.0, 6.0]]]), None, classes=True)
     tensor([True])
     """
-    values = at_least_single(prediction)
+    values = prediction.flatten(2)
+    over = None if known is None else known.flatten(1)
+    # Some positions tell of nearly every prediction that it says something. All of them may be
+    # larger, but not twice as large without being farther apart, too.
+    some = None if over is None else over[:, ::_SOME]
+    apart, rounding = _apart(values[..., ::_SOME], some, classes)
+    if (apart > 2 * rounding).any(1).all():
+        return apart.new_zeros(len(apart), dtype=torch.bool)
+    apart, rounding = _apart(values, over, classes)
+    return (apart <= rounding).all(1)
+
+
+def _apart(values: Tensor, known: Tensor | None, classes: bool) -> tuple[Tensor, Tensor]:
+    """How far apart values are, and how far rounding may bring them, ``(batch, channels)``."""
+    values = at_least_single(values)
     values = values[:, 1:] - values[:, :1] if classes else values
-    values = values.flatten(2)
     if known is None:
         least, most = values.aminmax(dim=2)
     else:
-        over = known.flatten(1).unsqueeze(1)
+        over = known.unsqueeze(1)
         most = torch.where(over, values, -torch.inf).amax(2)
         least = torch.where(over, values, torch.inf).amin(2)
     size = torch.maximum(most.abs(), least.abs())
-    return (most - least <= FLAT * torch.finfo(values.dtype).eps * size).all(1)
+    return most - least, FLAT * torch.finfo(values.dtype).eps * size
 
 
 def edges_of(

@@ -76,25 +76,6 @@ def at(positions: Sequence[Tensor], space: Sequence[int]) -> Places:
     return Places(tuple(low), tuple(share))
 
 
-def nearest(positions: Sequence[Tensor], space: Sequence[int]) -> list[Tensor]:
-    """The whole positions nearest to positions, at halves the higher one: int64, one per axis.
-
-    What ``read`` by ``"nearest"`` looks up at the places of :func:`at`, in less than half the time;
-    positions that are outside are as good as just outside. Source: own. Trap: as there, what is a
-    half but for rounding is a half.
-
-    >>> nearest([torch.tensor([[1.4999999, 0.25, 99.0]])], [4])
-    [tensor([[2, 0, 4]])]
-    """
-    found = []
-    for position, size in zip(positions, space, strict=True):
-        single = at_least_single(position)
-        floor = single.floor()
-        up = single - floor >= 0.5 - _slack(single.dtype, max(space))
-        found.append((floor + up).clamp_(-1, size).long())
-    return found
-
-
 def back_by(displacements: Sequence[Tensor], space: Sequence[int]) -> Places:
     """The places that content at every position of the label came from: ``p − d``.
 
@@ -154,7 +135,33 @@ class Claims:
 
     def look_up(self, low: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """As :func:`look_up`."""
-        found = _pick(self.framed, _index(low, self.space)).squeeze(1)
+        return self._stands_at(_index(low, self.space))
+
+    def nearest(self, positions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What ``read`` by ``"nearest"`` finds at the places of :func:`at`, in half the time.
+
+        Args:
+            positions: per axis floating, spreading to the ``(batch, *space)`` that is wanted.
+
+        Source: own. Trap: as there, what is a half but for rounding is a half; and NaN is outside.
+
+        >>> claims = Claims.of(torch.tensor([[5, 6, 7]]), torch.ones(1, 3).bool())
+        >>> claims.nearest([torch.tensor([[1.4999999, 0.25, 99.0]])])
+        (tensor([[7, 5, 0]]), tensor([[ True,  True, False]]))
+        """
+        small = self.framed[0].numel() <= torch.iinfo(torch.int32).max
+        along = []
+        for position, size, stride in zip(positions, self.space, _strides(self.space), strict=True):
+            single = at_least_single(position)
+            floor = single.floor()
+            up = single - floor >= 0.5 - _slack(single.dtype, max(self.space))
+            # Of one type, for a sum of two takes five times as long.
+            whole = floor.add_(up.to(floor.dtype)).nan_to_num_(-_BELOW).clamp_(-_BELOW, size)
+            along.append(whole.to(torch.int32 if small else torch.int64).add_(_BELOW).mul_(stride))
+        return self._stands_at(reduce(add, along).long())
+
+    def _stands_at(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        found = _pick(self.framed, index).squeeze(1)
         known = found != _NOBODY_SAID
         return torch.where(known, found, 0), known
 

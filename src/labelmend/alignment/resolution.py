@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d
 
 from labelmend.alignment.affine import compose, inverse, map_positions
-from labelmend.alignment.interpolation import Claims, at, nearest, read
+from labelmend.alignment.interpolation import Claims, at, read
 from labelmend.losses.valid_positions import at_least_single, logistic, softmax
 
 ENOUGH = 4096
@@ -95,9 +95,8 @@ class Resolution:
             label, valid = read(self.label, self.valid, at(positions, space))
             label = label.reshape(*label.shape[:2], number, *self.small).movedim(2, 1).flatten(0, 1)
             return label, valid.reshape(-1, *self.small)
-        label, valid = (self.claims or Claims.of(self.label, self.valid)).look_up(
-            nearest(positions, space)
-        )
+        claims = self.claims or Claims.of(self.label, self.valid)
+        label, valid = claims.nearest(positions)
         return label.reshape(-1, *self.small), valid.reshape(-1, *self.small)
 
 

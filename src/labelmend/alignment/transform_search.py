@@ -171,18 +171,23 @@ class TransformAligner:
             if not len(valid) or not max(family.ranges, default=0.0) > 0:
                 return self._shift(given)
             edges = edges_of(label, valid, known, self.window)
-            search, (turn, shift), gain = self._search(given, family, edges)
+            flat = says_nothing(prediction, known, classes=not label.is_floating_point())
+            # Without edges nothing is likelier than anything else.
+            few = torch.where(flat, 0, edges)
+            search, (turn, shift), gain = self._search(given, family, few)
             more = self.margin * len(family.ranges)
             turned = (turn.likely - shift.likely >= more) & (gain >= self.margin)
             turned &= (turn.sure >= self.confidence) & (search.apart(turn, shift) > _WORTH)
             rest = (~turned).nonzero().squeeze(1)
             if len(rest) == len(turned):
-                return self._shift(given, edges)
+                return self._shift(given, edges, flat)
             matrix = family.matrices(turn.parameters, turn.displacement)
             reason = torch.full_like(turned, MOVED, dtype=torch.uint8)
             found = Transformation(matrix, turned, turn.displacement, turn.sure, gain, reason)
-            others = self._shift(_pick(given, rest), edges[rest]) if len(rest) else None
-            return found if others is None else _put(found, rest, others)
+            if not len(rest):
+                return found
+            others = self._shift(_pick(given, rest), edges[rest], flat[rest])
+            return _put(found, rest, others)
 
     def _family(self, valid: Tensor) -> Family:
         space = tuple(valid.shape[1:])
@@ -199,9 +204,7 @@ class TransformAligner:
         fine = at_resolution(prediction, label, valid, known, halves)
         rough = coarser(fine, tuple(f // h for f, h in zip(factors, halves, strict=True)))
         window = make_frame(space, self.window).window
-        # Without edges nothing is likelier than anything else.
-        flat = says_nothing(prediction, known, classes=not label.is_floating_point())
-        edges = torch.where(flat, 0, edges).to(rough.prediction.dtype)
+        edges = edges.to(rough.prediction.dtype)
         spread = edge_spread(rough, space, group)
         prior = self.prior if self.prior is not None else max(max(window) / 2, 1.0)
         near = _NEAR * (self.near if self.near is not None else max(max(window) / 16, 1.0))
@@ -211,12 +214,16 @@ class TransformAligner:
         turn, shift = _look_closely(search, rough, fine, (turn, first))
         return search, (turn, shift), turn.likely - shift.likely + first.likely - stay
 
-    def _shift(self, given: _Given, edges: Tensor | None = None) -> Transformation:
+    def _shift(
+        self, given: _Given, edges: Tensor | None = None, flat: Tensor | None = None
+    ) -> Transformation:
         """What labels do if they may only shift."""
         prediction, label, valid, known, group = given
         names = {f.name for f in fields(ShiftAligner)} & {f.name for f in fields(self)}
         aligner = ShiftAligner(**{name: getattr(self, name) for name in names})
-        found = aligner.find(prediction, label, valid, known=known, group=group, edges=edges)
+        found = aligner.find(
+            prediction, label, valid, known=known, group=group, edges=edges, flat=flat
+        )
         displacement = found.displacement.to(torch.promote_types(prediction.dtype, torch.float32))
         turned = torch.zeros_like(found.reason, dtype=torch.bool)
         matrix = shift_matrix(displacement)

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
 from labelmend.alignment.aligner import ShiftAligner, compared_edges, moved, says_nothing
@@ -231,6 +233,31 @@ def test_what_says_nothing(classes):
     known[3:, 0, 0] = False
     known[2, 2, 2] = False
     assert says_nothing(z, known, classes=classes).all()
+
+
+@pytest.mark.parametrize("classes", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+@given(
+    about=st.sampled_from([0.0, 1.0, -3.7, 1e6]),
+    most=st.integers(0, 40),
+    odd=st.dictionaries(st.integers(0, 799), st.sampled_from([1e3, -1e9, math.nan])),
+)
+def test_a_quick_look_says_nothing_else_than_a_long_one(classes, masked, about, most, odd):
+    """Values that rounding may or may not explain, and others far larger or none, anywhere."""
+    drawn = torch.Generator().manual_seed(most)
+    steps = torch.randint(-most, most + 1, (800,), generator=drawn)
+    z = about + torch.finfo(torch.float32).eps * abs(about) * steps
+    for place, value in odd.items():
+        z[place] = value
+    z = z.view(2, 2, 200)
+    known = torch.rand(2, 200, generator=drawn) < 0.5
+    wanted = []
+    for sample, over in zip(z, known, strict=True):
+        values = sample[:, over] if masked else sample
+        values = values[1:] - values[:1] if classes else values
+        largest = 16 * torch.finfo(torch.float32).eps * values.abs().amax(1)
+        wanted.append(bool((values.amax(1) - values.amin(1) <= largest).all()))
+    assert says_nothing(z, known if masked else None, classes=classes).tolist() == wanted
 
 
 def test_flat_continuous_labels_and_predictions():

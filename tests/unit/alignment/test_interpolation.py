@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from labelmend.alignment.interpolation import MODES, Claims, at, back_by, look_up, nearest, read
+from labelmend.alignment.interpolation import MODES, Claims, at, back_by, look_up, read
 from labelmend.errors import SettingsError
 
 EVERY = torch.ones(1, 3, dtype=torch.bool)
@@ -67,8 +67,16 @@ def test_the_nearest_positions_are_those_that_reading_takes(size, dtype):
     for positions in few:
         where = [positions.to(dtype)]
         wanted = read(label, valid, at(where, [size]), "nearest")
-        found = look_up(label, valid, nearest(where, [size]))
+        found = Claims.of(label, valid).nearest(where)
         assert torch.equal(found[0], wanted[0]) and torch.equal(found[1], wanted[1])
+
+
+def test_a_position_that_is_no_number_is_outside():
+    label, valid = torch.ones(1, 3, 3, dtype=torch.int64), torch.ones(1, 3, 3).bool()
+    where = torch.tensor([[1.0, torch.nan, torch.inf, -torch.inf]])
+    for one, other in ((where, torch.ones(1, 4)), (torch.ones(1, 4), where)):
+        said, known = Claims.of(label, valid).nearest([one, other])
+        assert said.tolist() == [[1, 0, 0, 0]] and known.tolist() == [[True, False, False, False]]
 
 
 def test_labels_that_were_made_ready_are_looked_up_as_often_as_one_likes():
