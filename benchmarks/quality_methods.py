@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from labelmend.runs import Run
 
 EQUAL = {"method": "constant", "initial": 1.0}
+MIXED = {"mixing": {"use": True}, "weighting": {"signal": "both"}}
 
 
 @dataclass(frozen=True)
@@ -194,10 +195,10 @@ METHODS: dict[str, Method] = {
     "fixed once": Method(
         "put in place once, by a network of strong labels", _fixed_once, 2, _found_by_search
     ),
-    "mixed": Method("weights and mixed images", settings({"mixing": {"use": True}}), 3),
+    "mixed": Method("weights, both; mixed images", settings(MIXED), 3),
     "two models": Method(
-        "weights, mixed images, two models",
-        settings({"mixing": {"use": True}, "dual": {"use": True}}),
+        "weights, both; mixed images, two models",
+        settings(MIXED, {"dual": {"use": True}}),
         3,
     ),
 }
