@@ -85,11 +85,12 @@ class Verdict(Telling):
             between += f", too few groups for an interval: {LEAST_GROUPS} at least"
         else:
             between += f", 95 % interval {self.low:+.{digits}f} to {self.high:+.{digits}f}"
+        of = "difference" if self.groups == self.samples else "difference in the mean over groups"
         opening += ", in one training of each kind" * (self.seeds == 1)
         return (
             f"{opening}: {name} {self.full:.{digits}f} with them and {self.alone:.{digits}f} with "
             f"strong labels alone, on {_count(self.samples, 'label')} of "
-            f"{_count(self.groups, 'group')} in {self.split} (difference {between})."
+            f"{_count(self.groups, 'group')} in {self.split} ({of} {between})."
         )
 
     def remarks(self) -> list[str]:

@@ -114,6 +114,18 @@ def test_what_is_said() -> None:
     assert "trained on strong labels alone are in RUN/verdict" in sharp.remarks()[0]
 
 
+def test_a_difference_that_is_not_that_of_the_figures_says_what_it_is() -> None:
+    """One group of three labels and two of one: their mean is not that of the labels."""
+    full, alone = [0.9, 0.9, 0.9, 0.5, 0.5], [0.6] * 5
+    said = weigh(
+        [(judged(full, ["a"] * 3 + ["b", "c"]), judged(alone, ["a"] * 3 + ["b", "c"]))]
+    ).said()
+    assert (
+        "Dice 0.740 with them and 0.600 with strong labels alone, on 5 labels of 3 groups" in said
+    )
+    assert "(difference in the mean over groups +0.033, 95 % interval " in said
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"said": "x", "outcome": "helped"}', "\x00"])
 def test_a_damaged_file_is_named(trained: object, tmp_path: Path, text: str) -> None:
     run = Run.open(trained("gray").run)  # type: ignore[operator]
