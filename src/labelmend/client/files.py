@@ -59,7 +59,10 @@ class Got:
     @property
     def warnings(self) -> tuple[str, ...]:
         """One for every way in which files lie unlike all that the network learned from."""
-        return tuple(f"{say_lie(str(a[0]), len(a))} {how}" for how, a in self.unlike.items())
+        return tuple(
+            f"{say_lie(str(sources[0]), len(sources))} {how}"
+            for how, sources in self.unlike.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)
