@@ -1,10 +1,11 @@
 """What the similarity of gradients costs in every mode, beside the ways others take.
 
 Time is counted in forward passes: the batch's losses without gradient, in the memory layout the
-network was built in, measured in the same round. The modes take turns (forward, central, exact, …,
-forward, …), so that a machine whose speed drifts slows all alike; shown is the median over rounds
-with least and most. It is processor time on one thread, so that other programs that wait their
-turn do not count. Beside it the passes of the mode's own layout, where that is another.
+network was built in, measured right before each mode. The modes take turns, so that a machine
+whose speed drifts slows all alike; shown is the median over rounds with least and most. It is
+processor time on one thread, so that other programs that wait their turn do not count. Beside it
+the passes of the mode's own layout, where that is another. A central difference is checked once
+for as many weak samples as a weight step judges with one direction.
 
 The error is the largest over the batch as a share of the largest similarity, against the exact
 mode in float64, after some steps of training. Ranks are Spearman's correlation with the exact mode
@@ -52,14 +53,16 @@ from labelmend.weighting.gradients import exact, inner, mean_gradient, slow
 from similarity_problem import CASES, TRAINED, Problem, lengths, loop, opacus, vmapped
 
 RESULTS = Path(__file__).parent / "results" / "similarity.json"
-SHARED = 4
-"""Batches of weak samples that are judged along one direction, and so share one self-check."""
+JUDGED = 256
+"""Weak samples that are judged along one direction, batch by batch, and so share one check."""
 RANKED = 32
 """Samples whose order by one similarity is compared with that by another."""
 MEMORY = ("unet-2d-128", "dynunet-2d-128")
 CHUNK = 16
 """Samples of a batch where memory is measured."""
-CENTRAL = f"central, check of 2 samples shared by {SHARED}"
+LEAST = 0.5
+"""Seconds that a mode is measured for in every round: one short call says little."""
+CENTRAL = f"central, check of 2 samples shared by {JUDGED}"
 LAST = "channels-last"
 IN_MEMORY = (
     *("forward", "central", "exact", "exact, last layer", "slow", "loop"),
@@ -111,9 +114,9 @@ def checked_modes(problem: Problem) -> dict[str, Callable[[], Any]]:
     slope, few_slope = inner(direction, direction), inner(mean_gradient(few, params), direction)
 
     def shared(check: Any, known: float, values: Any = params) -> Any:
-        step = find_step(check, values, direction, known)
-        for _ in range(SHARED):
-            found = along(step, weak, values, direction)
+        similarities = along(find_step(check, values, direction, known), values, direction)
+        for _ in range(JUDGED // problem.batch):
+            found = similarities(weak)
         if found.mode != "central":
             print(f"the check failed: {found.note}", file=sys.stderr)
         return found.similarity
@@ -122,7 +125,7 @@ def checked_modes(problem: Problem) -> dict[str, Callable[[], Any]]:
         "central, checked": lambda: (
             checked_central(weak, params, direction, slope, strong).similarity
         ),
-        f"central, check shared by {SHARED}": lambda: shared(strong, slope),
+        f"central, check of a batch shared by {JUDGED}": lambda: shared(strong, slope),
         CENTRAL: lambda: shared(few, few_slope),
         f"{CENTRAL}, {LAST}": lambda: shared(few, few_slope, channels_last(params)),
     }
@@ -173,24 +176,33 @@ def measure(case: str, rounds: int) -> dict[str, Any]:
             figures[name]["error"] = ((value - right).abs().max() / right.abs().max()).item()
         if name in order:
             figures[name]["ranks"] = order[name]
-    seconds: dict[str, list[float]] = {name: [] for name in found}
     for number in range(rounds):
         for name, do in found.items():
             if number and name in SELDOM:
                 continue
-            began = time.process_time()
-            do()
-            share = SHARED if "shared" in name else 1
-            seconds[name].append((time.process_time() - began) / share)
-    for name, times in seconds.items():
-        for key, beside in (("passes", "forward"), ("own", f"forward, {LAST}")):
-            if key == "passes" or LAST in name:
-                pairs = zip(times, seconds[beside], strict=False)
-                found_passes = [mode / forward for mode, forward in pairs]
-                middle = statistics.median(found_passes)
-                figures[name][key] = [min(found_passes), middle, max(found_passes)]
-        figures[name]["seconds"] = statistics.median(times)
+            # Right before it: within a round the speed of a machine drifts by some percent.
+            beside = {"passes": timed(found["forward"])}
+            if LAST in name:
+                beside["own"] = timed(found[f"forward, {LAST}"])
+            seconds = timed(do) / (JUDGED // problem.batch if "shared" in name else 1)
+            for key, forward in beside.items():
+                figures[name].setdefault(key, []).append(seconds / forward)
+            figures[name].setdefault("seconds", []).append(seconds)
+    for row in figures.values():
+        row["seconds"] = statistics.median(row["seconds"])
+        for key in ("passes", "own"):
+            if key in row:
+                row[key] = [min(row[key]), statistics.median(row[key]), max(row[key])]
     return figures
+
+
+def timed(do: Callable[[], Any]) -> float:
+    """Seconds of the processor that a call takes: the mean of as many as fill :data:`LEAST`."""
+    calls, began = 0, time.process_time()
+    while (took := time.process_time() - began) < LEAST:
+        do()
+        calls += 1
+    return took / calls
 
 
 def peak(case: str, mode: str, batch: int, chunks: int) -> float:

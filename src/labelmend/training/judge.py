@@ -22,7 +22,7 @@ from labelmend.training.turns import Turns
 from labelmend.types import Batch, Draw, Loss
 from labelmend.weighting.alike import appearances, likeness
 from labelmend.weighting.ambient import own_precision
-from labelmend.weighting.central import Step, along, find_step
+from labelmend.weighting.central import along, find_step
 from labelmend.weighting.choice import evaluating
 from labelmend.weighting.cosine import gradient_cosine
 from labelmend.weighting.direction import FadingMean, trusted_gradient
@@ -113,13 +113,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Aim:
-    """Where to look: the parameters compared, the direction, and the step where one is taken."""
+    """Where to look: the parameters compared and the direction, and how to find similarities."""
 
     mode: Mode
     params: dict[str, Tensor]
     direction: dict[str, Tensor]
     agreement: float
-    step: Step | None
+    similarities: Callable[[LossesOf], Similarities]
     note: str
 
 
@@ -186,13 +186,25 @@ class Judge:
             make = search.bend.make
             direction = make(self.case.objective, self.network, params, batch, optimiser)(mean)
         check()
-        step = None
-        if search.mode == "central":
-            strong = self._losses_of_all(draws)
-            step = find_step(strong, params, direction, inner(gradient, direction))
+        similarities = self._similarities(search.mode, draws, params, gradient, direction)
         said_nothing = search.bend.said_nothing(mean, direction)
         note = _BENDS_DOWN.format(search.bend.name) if said_nothing else ""
-        return _Aim(search.mode, params, direction, alike, step, note)
+        return _Aim(search.mode, params, direction, alike, similarities, note)
+
+    def _similarities(
+        self,
+        mode: Mode,
+        draws: list[Draw],
+        params: Parameters,
+        gradient: Parameters,
+        direction: Parameters,
+    ) -> Callable[[LossesOf], Similarities]:
+        """What gives the similarities of a batch; a central difference is checked here, once."""
+        if mode != "central":
+            return functools.partial(exact_or_slow, params=params, direction=direction)
+        strong = self._losses_of_all(draws)
+        step = find_step(strong, params, direction, inner(gradient, direction))
+        return along(step, params, direction)
 
     def _trusted(
         self, draws: list[Draw], params: Parameters, check: Callable[[], None]
@@ -290,7 +302,7 @@ class Judge:
         elif aim.mode == "cosine":  # each of its passes goes through all it is given
             found = _cosines(aim, [judged_of(one) for one in batch.split(1)])
         else:
-            found = _found(aim, judged_of(batch))
+            found = aim.similarities(judged_of(batch))
         loss, apart = found.losses.reshape(2, len(batch), -1)
         similarity = found.similarity.reshape(2, len(batch), -1)[0]
         there = torch.ones_like(loss)
@@ -322,12 +334,6 @@ _BENDS_DOWN = (
     "the loss bends downwards along the trusted gradient, where curvature {!r} leaves it as it is; "
     "gauss_newton does not"
 )
-
-
-def _found(aim: _Aim, of: LossesOf) -> Similarities:
-    if aim.step is None:
-        return exact_or_slow(of, aim.params, aim.direction)
-    return along(aim.step, of, aim.params, aim.direction)
 
 
 def _cosines(aim: _Aim, singles: list[LossesOf]) -> Similarities:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,17 +56,11 @@ def central(
     reason = _too_coarse(params)
     if reason:
         raise SettingsError(f"{reason}; use weighting.gradients.exact")
-    step = _steps(params)[0] if step is None else step
     tangents = fitting(direction, params)
-    length, size = _length(tangents), _length(params)
-    # A direction of zero leads nowhere: any step then gives similarities of zero.
-    epsilon = step * (size or 1.0) / (length or 1.0)
-    with own_precision(params), torch.no_grad():
-        ahead = per_sample(losses_of(_moved(params, tangents, epsilon)))
-        behind = per_sample(losses_of(_moved(params, tangents, -epsilon)))
-    losses = (ahead.double() + behind.double()) / 2
-    similarity = (ahead.double() - behind.double()) / (2 * epsilon)
-    return losses.to(ahead), similarity.to(ahead)
+    epsilon = _epsilon(params, tangents, _steps(params)[0] if step is None else step)
+    # One after the other: no more than two of them are there at a time.
+    places = (_moved(params, tangents, by) for by in (epsilon, -epsilon))
+    return _difference(losses_of, places, params, epsilon)
 
 
 def channels_last(params: Parameters) -> dict[str, Tensor]:
@@ -166,8 +161,9 @@ def checked_central(
 ) -> Similarities:
     """:func:`central` where it gives the known slope of the strong loss, else the exact mode.
 
-    For one batch of weak samples; for several with one direction call :func:`find_step` once and
-    :func:`along` for every batch. The result says which mode it came from, and why.
+    For one batch of weak samples; for several with one direction call :func:`find_step` and
+    :func:`along` once, and what that returns for every batch. The result says which mode it came
+    from, and why.
 
     >>> x, y = torch.tensor([1.0, -3.0]), torch.tensor([2.0])
     >>> one = {"w": torch.ones(())}
@@ -176,30 +172,57 @@ def checked_central(
     ('central', '')
     """
     step = find_step(strong_losses_of, params, direction, slope, tolerance=tolerance)
-    return along(step, losses_of, params, direction)
+    return along(step, params, direction)(losses_of)
 
 
 def along(
-    step: Step, losses_of: LossesOf, params: Parameters, direction: Parameters
-) -> Similarities:
-    """Similarities by a step that :func:`find_step` found, or exactly where it found none.
+    step: Step, params: Parameters, direction: Parameters
+) -> Callable[[LossesOf], Similarities]:
+    """What gives the similarities of any batch by the step that was found, or exactly if none was.
+
+    Both places of the step are made here, once for all batches: θ is there three times as long as
+    what is returned. The trap: it knows θ as it is now, so no step of training may come between.
 
     >>> x, one = torch.tensor([1.0, -3.0]), {"w": torch.ones(())}
-    >>> along(Step(None, 0.5, "misses"), lambda p: p["w"] * x, one, one)
+    >>> similarities = along(Step(None, 0.5, "misses"), one, one)
+    >>> similarities(lambda p: p["w"] * x)
     Similarities(losses=tensor([ 1., -3.]), similarity=tensor([ 1., -3.]), mode='exact',
                  note='exact mode in place of the central difference: misses')
     """
-    if step.size is not None:
-        found = central(losses_of, params, direction, step=step.size)
-        return Similarities(*found, "central", step.note)
-    instead = exact_or_slow(losses_of, params, direction)
-    note = f"{instead.mode} mode in place of the central difference: {step.note}"
-    return Similarities(
-        instead.losses,
-        instead.similarity,
-        instead.mode,
-        f"{note}; {instead.note}" if instead.note else note,
+    if step.size is None:
+        return lambda losses_of: _instead(step, losses_of, params, direction)
+    tangents = fitting(direction, params)
+    epsilon = _epsilon(params, tangents, step.size)
+    places = [_moved(params, tangents, by) for by in (epsilon, -epsilon)]
+    return lambda losses_of: Similarities(
+        *_difference(losses_of, places, params, epsilon), "central", step.note
     )
+
+
+def _instead(
+    step: Step, losses_of: LossesOf, params: Parameters, direction: Parameters
+) -> Similarities:
+    """The exact mode where no step passed the check, and why."""
+    found = exact_or_slow(losses_of, params, direction)
+    note = f"{found.mode} mode in place of the central difference: {step.note}"
+    return replace(found, note=f"{note}; {found.note}" if found.note else note)
+
+
+def _difference(
+    losses_of: LossesOf, places: Iterable[Parameters], params: Parameters, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Losses and their slope, from those ahead of θ and behind it."""
+    with own_precision(params), torch.no_grad():
+        ahead, behind = (per_sample(losses_of(place)) for place in places)
+    losses = (ahead.double() + behind.double()) / 2
+    similarity = (ahead.double() - behind.double()) / (2 * epsilon)
+    return losses.to(ahead), similarity.to(ahead)
+
+
+def _epsilon(params: Parameters, tangents: Parameters, step: float) -> float:
+    """How far to go along a direction for ‖εv‖ to be this share of ‖θ‖."""
+    # A direction of zero leads nowhere: any step then gives similarities of zero.
+    return step * (_length(params) or 1.0) / (_length(tangents) or 1.0)
 
 
 def _length(values: Parameters) -> float:

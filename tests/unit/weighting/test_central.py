@@ -209,7 +209,7 @@ def test_a_smaller_step_is_taken_where_it_suffices() -> None:
     step = find_step(losses_of, params, direction, slope)
     assert step.size == 1e-8 and step.error <= TOLERANCE
     assert step.note == "relative step 1e-08 in place of 1e-07"
-    found = along(step, losses_of, params, direction)
+    found = along(step, params, direction)(losses_of)
     assert (found.mode, found.note) == ("central", step.note)
     assert off(found.similarity, exact(losses_of, params, direction)[1]) <= TOLERANCE
 
@@ -333,9 +333,11 @@ def test_the_check_costs_two_passes_and_is_made_once_for_many_batches() -> None:
 
     step = find_step(counted, case.params, direction, slope)
     assert len(calls) == 2 and isinstance(step, Step)
-    for _ in range(3):
-        along(step, counted, case.params, direction)
+    similarities = along(step, case.params, direction)
+    found = [similarities(counted) for _ in range(3)]
     assert len(calls) == 2 + 3 * 2
+    _, right = central(case.losses_of, case.params, direction, step=step.size)
+    assert all(torch.equal(one.similarity, right) for one in found)
 
 
 def test_ambient_autocast_changes_nothing() -> None:
