@@ -37,7 +37,9 @@ def twice(small) -> dict:
 
 def preferring(monkeypatch, kept: str) -> None:
     """Whatever the held-out labels say."""
-    monkeypatch.setattr(endings, "choose", lambda mixed, strong, metric: (kept, f"{kept} is kept"))
+    monkeypatch.setattr(
+        endings, "choose", lambda mixed, strong, metric, trust: (kept, f"{kept} is kept")
+    )
 
 
 def main_of(run: Run, which="last") -> dict[str, torch.Tensor]:
@@ -90,6 +92,7 @@ class Hearing(Silent):
 
 def test_the_choice_is_made_by_held_out_labels_and_told(data, tmp_path, twice) -> None:
     watcher = Hearing()
+    twice["weighting"] |= {"initial": 0.4}
     run = fit(data, tmp_path / "run", steps=STEPS, watcher=watcher, **twice)
     assert any("9 steps and 3 for a second ending on cpu" in text for text in watcher.heard)
     assert watcher.heard[-1].startswith("ending on strong labels alone is")
@@ -97,7 +100,11 @@ def test_the_choice_is_made_by_held_out_labels_and_told(data, tmp_path, twice) -
     held_out = {record["step"]: record["dice"] for record in run.metrics("val")}
     assert told["as_is"] == held_out[STEPS]
     assert told["strong"] == held_out[ALL]
-    assert told["kept"] == endings.choose(told["as_is"], told["strong"], "dice")[0]
+    weak = [float(r["weight"]) for r in run.weights() if r["quality"] == "weak"]
+    assert told["trust"] == pytest.approx(sum(weak) / len(weak))
+    assert told["trust"] < 1
+    figures = told["as_is"], told["strong"], "dice", told["trust"]
+    assert told["kept"] == endings.choose(*figures)[0]
 
 
 @pytest.mark.parametrize("kept", ["as_is", "strong"])
@@ -107,7 +114,9 @@ def test_the_report_tells_of_the_ending_that_was_kept(
     preferring(monkeypatch, kept)
     run = fit(data, tmp_path / "run", steps=STEPS, **twice)
     course = gather(run).story.course
-    assert course.endings == Endings(6, EACH, course.endings.as_is, course.endings.strong, kept)
+    told = course.endings
+    assert told == Endings(6, EACH, told.as_is, told.strong, kept, told.trust)
+    assert 0 <= told.trust <= 1
     steps = [1, 2, 3, 4, 5, 6, *((7, 8, 9) if kept == "as_is" else (10, 11, 12))]
     assert list(course.loss.steps) == steps
     assert course.held.last == (course.endings.as_is if kept == "as_is" else course.endings.strong)

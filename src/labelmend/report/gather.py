@@ -194,7 +194,8 @@ def _endings(run: Run) -> Endings | None:
         return None
     planned, last = run.facts["ending"], told[-1]
     length = planned["strong_from"] - planned["fork"]
-    return Endings(planned["fork"], length, last["as_is"], last["strong"], last["kept"])
+    figures = last["as_is"], last["strong"], last["kept"], last.get("trust")
+    return Endings(planned["fork"], length, *figures)
 
 
 def _mixing(run: Run) -> Mixing:

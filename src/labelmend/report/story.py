@@ -63,6 +63,7 @@ class Endings:
         as_is: the figure on held-out labels of the one with weak labels.
         strong: that of the one on strong labels alone.
         kept: ``as_is`` or ``strong``.
+        trust: what weak labels counted in the mean when one was chosen; None in older runs.
     """
 
     fork: int
@@ -70,6 +71,7 @@ class Endings:
     as_is: float | None
     strong: float | None
     kept: str
+    trust: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

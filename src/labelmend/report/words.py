@@ -18,6 +18,7 @@ from labelmend.report.phrases import (
 from labelmend.report.story import Course, Curve, Data, Endings, Judgement, Story
 from labelmend.report.trends import change_after, lowest_stretch, quarters, trend
 from labelmend.report.weight_words import tell_weights
+from labelmend.training.endings import LEAST
 from labelmend.verdict import Outcome, Verdict
 
 FEW = 5
@@ -211,4 +212,10 @@ def _about_endings(tried: Endings, metric: str) -> Sentence:
         f"labels, {figure(metric, tried.strong)} on strong labels alone. "
     )
     kept = "The latter" if tried.kept == "strong" else "The former"
-    return Sentence("Training", "fact", f"{text}{kept} is kept, and told of here.")
+    text += f"{kept} is kept, and told of here."
+    if tried.trust is not None and abs(tried.strong - tried.as_is) <= LEAST[metric]:
+        text += (
+            " So small a difference may be chance; that weak labels count "
+            f"{tried.trust:.2f} in the mean decided."
+        )
+    return Sentence("Training", "fact", text)

@@ -14,7 +14,7 @@ from labelmend.training.state import Groups, Progress
 Kind = Literal["as_is", "strong"]
 
 LEAST = {"dice": 0.01, "psnr": 0.1}
-"""By less, a few held-out labels do not tell one ending from the other."""
+"""By less, a few held-out labels do not tell one ending from the other; weights then decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +84,19 @@ class Aside:
         progress.first, progress.stale = progress.figure, 0
         progress.first_best, progress.first_best_step = progress.best, progress.best_step
 
-    def choose(self, progress: Progress, metric: str) -> tuple[dict[str, float | str | None], str]:
+    def choose(
+        self, progress: Progress, metric: str, trust: float
+    ) -> tuple[dict[str, float | str | None], str]:
         """Have the networks be those of the better ending; figures for the records, and words."""
-        kept, said = choose(progress.first, progress.figure, metric)
+        kept, said = choose(progress.first, progress.figure, metric, trust)
         if kept == "as_is":
             self.learned.restore_networks(self.groups)
             # The best of an ending that is not kept belongs to networks that are gone.
             progress.best, progress.best_step = progress.first_best, progress.first_best_step
         progress.first_best = progress.first_best_step = None
         self.groups = {}
-        return {"as_is": progress.first, "strong": progress.figure, "kept": kept}, said
+        figures = {"as_is": progress.first, "strong": progress.figure, "trust": trust}
+        return {**figures, "kept": kept}, said
 
     def state(self) -> dict[str, Tensor]:
         """All of it by ``group/name``; a group's name has no stroke."""
@@ -118,24 +121,37 @@ def _copied(groups: Groups) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def choose(mixed: float | None, strong: float | None, metric: str) -> tuple[Kind, str]:
+def choose(
+    mixed: float | None, strong: float | None, metric: str, trust: float
+) -> tuple[Kind, str]:
     """Which of two endings is kept, by figures on held-out labels, and why, in words.
 
-    The one on strong labels alone only where it is better by more than :data:`LEAST`: what cannot
-    be told stays as it was.
+    A difference below :data:`LEAST` is no more than chance among a few held-out labels. What weak
+    labels count says something, too: those that training has come to leave out are not missed.
+    So the ending on strong labels alone must be better by ``(2 · trust - 1) · LEAST``: by all of
+    it where weak labels count in full, and where they count nothing it may be worse by as much.
 
-    >>> choose(0.81, 0.9, "dice")
+    Args:
+        mixed: of the ending with weak labels to the end; None where it is not known.
+        strong: of the one on strong labels alone.
+        metric: ``dice`` or ``psnr``.
+        trust: the mean weight of the weak labels; above 1 it counts as 1.
+
+    >>> choose(0.81, 0.9, "dice", trust=1)
     ('strong', 'ending on strong labels alone is kept: 0.900 on held-out labels, 0.810 with weak \
 labels to the end')
-    >>> choose(0.9, 0.909, "dice")[0], choose(None, 0.9, "dice")[0]
-    ('as_is', 'as_is')
+    >>> [choose(0.9, 0.905, "dice", trust)[0] for trust in (0.1, 0.9)]
+    ['strong', 'as_is']
     """
     if mixed is None or strong is None:
         return "as_is", "ending with weak labels: held-out labels cannot tell the endings apart"
     figures = f"{strong:.3f} on held-out labels, {mixed:.3f} with weak labels to the end"
-    if strong > mixed + LEAST[metric]:
-        return "strong", f"ending on strong labels alone is kept: {figures}"
-    return "as_is", (
-        "ending on strong labels alone is not kept, being no better by more than "
-        f"{LEAST[metric]:g}: {figures}"
-    )
+    bar = (2 * min(trust, 1) - 1) * LEAST[metric]
+    ending = "ending on strong labels alone"
+    if strong > mixed + bar:
+        close = strong <= mixed + LEAST[metric]
+        why = f", for weak labels count {trust:.2g} in the mean" if close else ""
+        return "strong", f"{ending} is kept{why}: {figures}"
+    how = f"no better by more than {bar:.2g}" if bar > 0 else "no better"
+    how = f"worse by {-bar:.2g} or more" if bar < 0 else how
+    return "as_is", f"{ending} is not kept, being {how}: {figures}"

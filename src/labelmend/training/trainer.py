@@ -336,7 +336,9 @@ class Trainer:
 
     def _choose(self) -> None:
         if self.validator is not None and self.timetable.turned(self.progress.step):
-            figures, said = self._aside.choose(self.progress, self.validator.main)
+            figures, said = self._aside.choose(
+                self.progress, self.validator.main, self.table.mean_of_weak
+            )
             self.journal.log({"step": self.progress.step, "kind": "ending", **figures})
             self.watcher.say(said)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from labelmend.training.endings import Aside, Ending, choose
+from labelmend.training.endings import LEAST, Aside, Ending, choose
 from labelmend.training.learned import Learned
 from labelmend.training.schedule import Timetable
 from labelmend.training.state import Progress
@@ -104,8 +104,8 @@ def test_the_second_ending_starts_at_the_fork_and_the_better_one_stays(
     step(learned)
     second = parameters(learned)
     progress.figure = figure
-    figures, said = aside.choose(progress, "dice")
-    assert figures == {"as_is": 0.6, "strong": figure, "kept": kept}
+    figures, said = aside.choose(progress, "dice", 1.0)
+    assert figures == {"as_is": 0.6, "strong": figure, "trust": 1.0, "kept": kept}
     assert same(parameters(learned), first if kept == "as_is" else second)
     assert not aside.state()
     assert ("not" in said) == (kept == "as_is")
@@ -118,7 +118,7 @@ def test_what_is_best_is_of_the_ending_that_is_kept(learned, figure, best) -> No
     aside.turn(progress)
     assert (progress.first_best, progress.first_best_step) == (0.7, 4)
     progress.best, progress.best_step, progress.figure = 0.8, 9, figure
-    aside.choose(progress, "dice")
+    aside.choose(progress, "dice", 1.0)
     assert (progress.best, progress.best_step) == best
     assert progress.first_best is progress.first_best_step is None
 
@@ -151,17 +151,64 @@ def test_a_copy_is_kept_and_not_what_goes_on_changing(learned) -> None:
     assert torch.equal(aside.groups["main"]["weight"], before)
 
 
-def test_what_cannot_be_told_stays_as_it_is() -> None:
+def test_what_cannot_be_told_stays_as_it_is_where_weak_labels_count() -> None:
     for mixed, strong in ((0.5, 0.5), (None, 0.5), (0.5, None), (0.5, 0.509)):
-        assert choose(mixed, strong, "dice")[0] == "as_is"
-    assert choose(0.5, 0.511, "dice")[0] == "strong"
-    assert choose(20.0, 20.09, "psnr")[0] == "as_is"
-    assert choose(20.0, 20.11, "psnr")[0] == "strong"
+        assert choose(mixed, strong, "dice", 1)[0] == "as_is"
+    assert choose(0.5, 0.511, "dice", 1)[0] == "strong"
+    assert choose(20.0, 20.09, "psnr", 1)[0] == "as_is"
+    assert choose(20.0, 20.11, "psnr", 1)[0] == "strong"
+
+
+def test_what_cannot_be_told_is_decided_by_what_weak_labels_count() -> None:
+    for mixed, strong in ((None, 0.5), (0.5, None), (0.5, 0.489)):
+        assert choose(mixed, strong, "dice", 0)[0] == "as_is"
+    assert choose(0.5, 0.491, "dice", 0)[0] == "strong"
+    assert choose(20.0, 19.91, "psnr", 0)[0] == "strong"
+    assert [choose(0.5, strong, "dice", 0.5)[0] for strong in (0.5, 0.501)] == ["as_is", "strong"]
+
+
+FIGURES, TRUST = st.floats(0, 1), st.floats(0, 2)
+
+
+@given(mixed=FIGURES, strong=FIGURES, one=TRUST, other=TRUST)
+def test_more_trust_never_leaves_weak_labels_out(mixed, strong, one, other) -> None:
+    less, more = (choose(mixed, strong, "dice", trust)[0] for trust in sorted((one, other)))
+    assert (less, more) != ("as_is", "strong")
+
+
+@given(mixed=FIGURES, strong=FIGURES, trust=TRUST)
+def test_what_differs_clearly_is_decided_by_held_out_labels(mixed, strong, trust) -> None:
+    kept = choose(mixed, strong, "dice", trust)[0]
+    if abs(strong - mixed) > LEAST["dice"] + 1e-9:
+        assert kept == ("strong" if strong > mixed else "as_is")
+
+
+@pytest.mark.parametrize(
+    ("trust", "how"),
+    [
+        (1.0, "no better by more than 0.01"),
+        (0.7, "no better by more than 0.004"),
+        (0.5, "no better"),
+        (0.2, "worse by 0.006 or more"),
+    ],
+)
+def test_why_an_ending_is_not_kept_says_what_was_asked_of_it(trust, how) -> None:
+    kept, said = choose(0.5, 0.4, "dice", trust)
+    assert (kept, said) == (
+        "as_is",
+        f"ending on strong labels alone is not kept, being {how}: 0.400 on held-out labels, 0.500 "
+        "with weak labels to the end",
+    )
+
+
+def test_why_an_ending_is_kept_that_is_hardly_better() -> None:
+    assert ", for weak labels count 0.1 in the mean: 0.499" in choose(0.5, 0.499, "dice", 0.1)[1]
+    assert "in the mean" not in choose(0.5, 0.52, "dice", 0.1)[1]
 
 
 @pytest.mark.parametrize(("metric", "least"), [("dice", "0.01"), ("psnr", "0.1")])
 @pytest.mark.parametrize("share", [-2.0, 0.0, 0.2, 0.9])
 def test_an_ending_that_is_better_by_little_is_not_called_no_better(metric, least, share) -> None:
-    kept, said = choose(0.5, 0.5 + share * float(least), metric)
+    kept, said = choose(0.5, 0.5 + share * float(least), metric, 1)
     assert kept == "as_is"
     assert f"is not kept, being no better by more than {least}: " in said
