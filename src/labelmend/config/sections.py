@@ -230,7 +230,7 @@ class BatchSettings(Section):
     ending: Literal["as_is", "strong", "better"] = Field(
         "better", description="batches stay as they are to the end; or are of strong samples only "
         "at the end; or both endings are tried from one point, and the one that is better on "
-        "held-out strong labels is kept"
+        "held-out strong labels is kept; what weak labels count decides between equals"
     )  # fmt: skip
     ending_share: float = Field(
         0.3, gt=0, lt=1, description="share of the steps that an ending takes; a second one takes "

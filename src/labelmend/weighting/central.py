@@ -67,7 +67,7 @@ def channels_last(params: Parameters) -> dict[str, Tensor]:
     """The same parameters with the kernels of 2-D and 3-D convolutions channels-last in memory.
 
     A network called with them works in that layout whatever that of its input, and on a CPU a
-    forward pass of a U-Net takes 0.8 to 0.95 of its time: :func:`central` then costs 1.6 to 1.9
+    forward pass of a U-Net takes 0.8 to 0.95 of its time: :func:`central` then costs 1.5 to 1.9
     plain forward passes in place of 2. :func:`labelmend.weighting.gradients.exact` grows slower
     with it. The trap: losses that call ``view`` on a prediction fail; ``reshape`` works.
 
