@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +102,10 @@ class DataSet:
         return tuple(s for s in self.samples if s.split == split and quality in (None, s.quality))
 
 
+Georeference = tuple[tuple[int, int, int, Any], ...]
+"""What a GeoTIFF says of its place on the map: tags as (code, type, count, value)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Raster:
     """An image, volume, recording or spectrum as read, before any change of its values.
@@ -109,12 +113,14 @@ class Raster:
     ``array`` is ``(channels, *space)`` for images and ``(*space)`` for class labels, in the
     file's own number type. ``spacing`` is the distance between positions along every space
     axis (millimetres for volumes, seconds for recordings), ``None`` where the file does not say.
-    ``affine`` is the 4 x 4 matrix of a NIfTI file.
+    ``affine`` is the 4 x 4 matrix of a NIfTI file, ``georeference`` what a GeoTIFF says of its
+    place on the map.
     """
 
     array: np.ndarray
     spacing: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
+    georeference: Georeference = ()
 
 
 @dataclass(frozen=True, slots=True)

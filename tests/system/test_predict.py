@@ -31,11 +31,16 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def large_tif(path: Path, size: tuple[int, int] = (130, 30)) -> np.ndarray:
-    """A tiled, compressed 16-bit image with a spacing."""
+    """A tiled, compressed 16-bit image with a spacing, and a place on the map."""
     rng = np.random.default_rng(3)
     image = (20000 + 9000 * rng.random(size)).astype(np.uint16)
     path.parent.mkdir(parents=True, exist_ok=True)
     about: dict[str, Any] = {"resolution": (400.0, 200.0), "resolutionunit": "CENTIMETER"}
+    about["extratags"] = [
+        (33550, 12, 3, (0.5, 0.25, 0.0), True),
+        (33922, 12, 6, (0.0, 0.0, 0.0, 440720.0, 3751320.0, 0.0), True),
+        (34735, 3, 8, (1, 1, 0, 1, 3072, 0, 1, 32611), True),
+    ]
     tifffile.imwrite(path, image, tile=(32, 16), compression="zlib", **about)
     return image
 
@@ -57,6 +62,9 @@ def test_strip_by_strip_is_what_memory_gives(trained: Trained, tmp_path: Path) -
             assert strips.pages[0].is_tiled and not whole.pages[0].is_tiled
             assert strips.pages[0].resolution == whole.pages[0].resolution
             assert name != "a.tif" or strips.pages[0].resolution == (400.0, 200.0)
+            assert strips.geotiff_metadata == whole.geotiff_metadata
+            assert strips.geotiff_metadata["ModelPixelScale"] == [0.5, 0.25, 0.0]
+            assert strips.geotiff_metadata["ProjectedCSTypeGeoKey"] == 32611
     assert np.array_equal(np.load(tmp_path / "whole/c.npy"), np.load(tmp_path / "strips/c.npy"))
     for place in ("overlays/a.tif.png", "overlays/c.npy.png"):
         one, other = (np.asarray(Image.open(tmp_path / w / place)) for w in ("whole", "strips"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -181,7 +181,7 @@ class SampleDataset(Dataset[Item]):
         with _naming(sample.image):
             array, grid = self.preparation.image(raster)
         hollow = np.broadcast_to(np.zeros((), raster.array.dtype), raster.array.shape)
-        image = _Image(array, grid, Raster(hollow, raster.spacing, raster.affine))
+        image = _Image(array, grid, replace(raster, array=hollow))
         self._cache.put(key, image, array.nbytes)
         return image
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from labelmend.errors import DataError
-from labelmend.types import ChannelAxis
+from labelmend.types import ChannelAxis, Georeference
 
 Content = bytes | mmap.mmap
 
@@ -75,7 +75,8 @@ class Raw:
     """What a file holds, its axes in the file's own order.
 
     ``channel`` says where the channel axis is, ``None`` where the format does not know;
-    ``no_data`` is the value by which the file says that nothing was recorded, if it does.
+    ``no_data`` is the value by which the file says that nothing was recorded, if it does;
+    ``georeference`` is that of :class:`~labelmend.types.Raster`.
     """
 
     array: np.ndarray
@@ -83,6 +84,7 @@ class Raw:
     spacing: tuple[float, ...] | None = None
     affine: np.ndarray | None = None
     no_data: float | None = None
+    georeference: Georeference = ()
 
 
 def split_name(name: str) -> tuple[str, str]:

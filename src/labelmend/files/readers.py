@@ -192,7 +192,7 @@ def as_raster(raw: Raw, dims: int | None, channel_axis: ChannelAxis | None) -> R
     """``(channels, *space)``, every number finite."""
     array = np.ascontiguousarray(_channels_first(raw, dims, channel_axis))
     check_numbers(array)
-    return Raster(array, _spacing_of(raw, array.ndim - 1), raw.affine)
+    return Raster(array, _spacing_of(raw, array.ndim - 1), raw.affine, raw.georeference)
 
 
 def check_numbers(array: np.ndarray) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 from labelmend.errors import DataError
 from labelmend.files.formats import kind_of, naming, split_name
 from labelmend.files.values import to_values
-from labelmend.files.writers import narrow
+from labelmend.files.writers import extra_tags, narrow
 from labelmend.runs.atomic import keeping, sweep, sync_folder, temporary_name
 from labelmend.runs.disk import Disk
-from labelmend.types import DataSpec
+from labelmend.types import DataSpec, Georeference
 
 _TILE = 512
 _CLASSIC = 2**32 - 2**25
@@ -66,10 +66,11 @@ def write_label_strips(
     *,
     size: Sequence[int],
     spacing: Sequence[float] | None = None,
+    georeference: Georeference = (),
 ) -> None:
     """Write a label whose strips come one after another, in one step, never half of it.
 
-    A TIFF is tiled and compressed, with the image's spacing; an array is ``.npy``. Values and
+    A TIFF is tiled and compressed, with the image's geometry; an array is ``.npy``. Values and
     number type are those of :func:`~labelmend.files.writers.write_label`.
 
     Args:
@@ -79,6 +80,7 @@ def write_label_strips(
         spec: says which value stands for which class.
         size: positions per space axis.
         spacing: distance between positions per axis.
+        georeference: the image's place on the map.
 
     Raises:
         DataError: for another format or one axis as TIFF; StorageError: when the disk refuses.
@@ -98,7 +100,8 @@ def write_label_strips(
             _write_npy(temporary, values, size, spec)
         else:
             ome = split_name(path.name)[1].startswith(".ome")
-            _write_tiff(temporary, values, _Tiles(size, _in_type(spec), spacing, ome))
+            tiles = _Tiles(size, _in_type(spec), spacing, ome, georeference)
+            _write_tiff(temporary, values, tiles)
 
 
 @contextmanager
@@ -162,6 +165,7 @@ class _Tiles:
     dtype: np.dtype[Any]
     spacing: Sequence[float] | None
     ome: bool
+    georeference: Georeference
 
     @property
     def options(self) -> dict[str, Any]:
@@ -175,6 +179,7 @@ class _Tiles:
                 if self.ome:
                     about |= {f"PhysicalSize{axis}": step, f"PhysicalSize{axis}Unit": "mm"}
         weight = int(np.prod(self.size, dtype=np.int64)) * self.dtype.itemsize
+        options["extratags"] = extra_tags(self.georeference)
         return options | {"metadata": about, "ome": self.ome, "bigtiff": weight > _CLASSIC}
 
     def cut(self, strips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

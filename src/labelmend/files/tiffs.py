@@ -18,6 +18,7 @@ import numpy as np
 from labelmend.errors import DataError
 from labelmend.files.formats import Content, Raw, check_decoded, damaged
 from labelmend.files.images import drop_opaque, import_codecs, refuse_orientation
+from labelmend.types import Georeference
 
 _MILLIMETRES = {
     "mm": 1.0,
@@ -43,6 +44,10 @@ _GAIN = {
 _UNAIDED = frozenset({"NONE", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "PIXTIFF"})
 """Compressions that tifffile reads alone."""
 _GDAL_NODATA = 42113
+_ON_THE_MAP = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
+"""Tags that place an image on the map: scale, points and matrix (OGC GeoTIFF 1.1, ModelPixelScale,
+ModelTiepoint, ModelTransformation), the directory of keys with its numbers and texts, and GDAL's
+coefficients of a sensor's own geometry (RPC)."""
 _UNKNOWN_AXES = frozenset("IQ")
 
 
@@ -65,8 +70,8 @@ def decode_tiff(content: Content, limit: int, *, label: bool) -> Raw:
         axes, array = _without_single(series.axes, array)
         spacing = read_spacing(tiff, page, axes)
         alpha = page.extrasamples[-1:] in ((1,), (2,))
-        no_data = _no_data(page)
-    return replace(_arranged(axes, array, spacing, alpha=alpha), no_data=no_data)
+        raw = _arranged(axes, array, spacing, alpha=alpha)
+        return replace(raw, no_data=_no_data(page), georeference=georeference(page))
 
 
 def check_chain(content: Content) -> None:
@@ -186,6 +191,12 @@ def _no_data(page: Any) -> float | None:
         return None if tag is None else float(str(tag.value).strip(" \0"))
     except ValueError:
         return None
+
+
+def georeference(page: Any) -> Georeference:
+    """What a page says of its place on the map, as tifffile takes it to write it again."""
+    tags = (page.tags.get(code) for code in _ON_THE_MAP)
+    return tuple((t.code, int(t.dtype), t.count, t.value) for t in tags if t is not None)
 
 
 def read_spacing(tiff: Any, page: Any, axes: str) -> tuple[float, ...] | None:

@@ -19,7 +19,7 @@ from labelmend.files.images import drop_opaque
 from labelmend.files.readers import check_numbers
 from labelmend.files.sources import open_mapped
 from labelmend.files.volumes import decode_npy
-from labelmend.types import DataSpec
+from labelmend.types import DataSpec, Georeference
 
 _NO_LIMIT = 2**62
 _LARGEST_SEGMENT = 2**28
@@ -44,8 +44,8 @@ class StripImage:
     """An open image that gives strips of its first space axis; a context manager that closes it.
 
     ``shape`` is ``(channels, *space)`` as :func:`~labelmend.files.readers.read_image` would give
-    it, and ``dtype`` and ``spacing`` are those it would have. Made by :func:`open_strips` or, of
-    whole-slide images, :func:`~labelmend.files.slides.open_slide`.
+    it, and ``dtype``, ``spacing`` and ``georeference`` are those it would have. Made by
+    :func:`open_strips` or, of whole-slide images, :func:`~labelmend.files.slides.open_slide`.
     """
 
     path: Path
@@ -54,6 +54,7 @@ class StripImage:
     spacing: tuple[float, ...] | None
     _read: ReadRows
     _stream: Closed
+    georeference: Georeference = ()
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """The positions from ``start`` up to ``stop`` of the first axis, ``(channels, n, *rest)``.
@@ -136,6 +137,7 @@ class _Layout:
     reader: Callable[[int], ReadRows]
     spacing: tuple[float, ...] | None = None
     alpha: bool = False
+    georeference: Georeference = ()
 
 
 def _image(path: Path, spec: DataSpec, layout: _Layout, stream: BinaryIO) -> StripImage | None:
@@ -167,7 +169,8 @@ def _image(path: Path, spec: DataSpec, layout: _Layout, stream: BinaryIO) -> Str
     dtype = np.dtype(np.uint8) if layout.dtype == bool else layout.dtype.newbyteorder("=")
     spacing = layout.spacing if layout.spacing and len(layout.spacing) == spec.dims else None
     shape = (count, *(layout.shape[i] for i in space))
-    return StripImage(path, shape, dtype, spec.spacing or spacing, strip, stream)
+    spacing = spec.spacing or spacing
+    return StripImage(path, shape, dtype, spacing, strip, stream, layout.georeference)
 
 
 def _told(axis: str, length: int) -> bool:
@@ -220,13 +223,16 @@ def _in_tiff(stream: BinaryIO, content: bytes | mmap.mmap) -> _Layout | None:
         axes, shape = str(series.axes), tuple(int(n) for n in series.shape)
         space = "".join(a for a, n in zip(axes, shape, strict=True) if _told(a, n))
         spacing = tiffs.read_spacing(tiff, page, space)
+        place = tiffs.georeference(page)
     alpha = page.extrasamples[-1:] in ((1,), (2,))
     if series.dataoffset is not None and page.is_memmappable:
         dtype = series.dtype.newbyteorder(tiff.byteorder)
         open_array = _contiguous(stream, axes, shape, dtype, series.dataoffset)
-        return _Layout(axes, shape, dtype, open_array.reader, spacing, alpha)
+        return _Layout(axes, shape, dtype, open_array.reader, spacing, alpha, place)
     pages = _pages(series, axes, shape, stream)
-    return None if pages is None else _Layout(axes, shape, series.dtype, pages, spacing, alpha)
+    if pages is None:
+        return None
+    return _Layout(axes, shape, series.dtype, pages, spacing, alpha, place)
 
 
 def _pages(

@@ -15,7 +15,7 @@ from labelmend.files.values import to_values
 from labelmend.files.volumes import MILLIMETRES
 from labelmend.labels.events import find_events
 from labelmend.runs import write_atomically
-from labelmend.types import DataSpec, Raster
+from labelmend.types import DataSpec, Georeference, Raster
 
 
 def write_label(path: Path, label_indices: np.ndarray, spec: DataSpec, like: Raster) -> None:
@@ -25,7 +25,8 @@ def write_label(path: Path, label_indices: np.ndarray, spec: DataSpec, like: Ras
         path: the file to make or replace; its suffix says the format. Folders are made.
         label_indices: ``(*space)`` class indices, or ``(channels, *space)`` for regression.
         spec: says which value stands for which class.
-        like: the image it belongs to; its affine and spacing are kept where the format can.
+        like: the image it belongs to; its affine, spacing and place on the map are kept where the
+            format can.
 
     A trap: in a ``.csv`` touching events of one class become one.
 
@@ -108,8 +109,14 @@ def _tiff(array: np.ndarray, spec: DataSpec, like: Raster, *, ome: bool) -> byte
         compression="zlib",
         resolution=resolution,
         resolutionunit=unit,
+        extratags=extra_tags(like.georeference),
     )
     return stream.getvalue()
+
+
+def extra_tags(georeference: Georeference) -> list[tuple[Any, ...]]:
+    """A place on the map as tifffile writes it: on the first page alone."""
+    return [(*tag, True) for tag in georeference]
 
 
 def _nifti(array: np.ndarray, spec: DataSpec, like: Raster) -> bytes:

@@ -80,7 +80,8 @@ class Opener:
         limit = (self.way.memory or USUAL_MEMORY) * GIB
         if need > limit:
             raise self._too_large(source, need, why_not(self.predictor, image))
-        return Raster(image.read(0, image.shape[1]), image.spacing)
+        array = image.read(0, image.shape[1])
+        return Raster(array, image.spacing, georeference=image.georeference)
 
     def _is_divided(self, image: StripImage) -> bool:
         predictor, given = self.predictor, self.way.memory

@@ -262,7 +262,12 @@ class Work:
                     yield label
 
             write_label_strips(
-                target, labels(), predictor.spec, size=about.size, spacing=image.spacing
+                target,
+                labels(),
+                predictor.spec,
+                size=about.size,
+                spacing=image.spacing,
+                georeference=image.georeference,
             )
         return target
 

@@ -13,6 +13,7 @@ from labelmend.errors import DataError, StorageError
 from labelmend.files import stripwise
 from labelmend.files.readers import read_image, read_label
 from labelmend.files.stripwise import replacing, scores_file, write_label_strips
+from labelmend.files.tiled import open_strips
 from labelmend.files.writers import write_label
 from labelmend.types import DataSpec, Raster
 
@@ -110,3 +111,48 @@ def test_scores_lie_channel_after_channel(tmp_path: Path) -> None:
         assert not (tmp_path / "deep/a.npy").exists()
     found = np.load(tmp_path / "deep/a.npy")
     assert found.dtype == np.float16 and np.array_equal(found, scores.astype(np.float16))
+
+
+# ---------------------------------------------------------------- on the map
+
+GEOTIFF = [
+    (33550, 12, 3, (0.5, 0.5, 0.0)),
+    (33922, 12, 6, (0.0, 0.0, 0.0, 440720.0, 3751320.0, 0.0)),
+    (34735, 3, 16, (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32611)),
+    (34736, 12, 1, 6378137.0),
+    (34737, 2, 8, "WGS 84|"),
+]
+"""Half a metre a position, UTM zone 11 north: as GDAL writes it."""
+
+
+def on_the_map(path: Path) -> dict[str, object]:
+    with tifffile.TiffFile(path) as tiff:
+        return tiff.geotiff_metadata
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"compression": "zlib"}, {"tile": (16, 16)}, {"byteorder": ">"}, {"bigtiff": True}]
+)
+def test_a_label_lies_where_its_image_lies(how: dict[str, object], tmp_path: Path) -> None:
+    image = RNG.integers(0, 255, (40, 30), np.uint8)
+    tags = [(*tag, True) for tag in GEOTIFF]
+    tifffile.imwrite(tmp_path / "image.tif", image, extratags=tags, metadata=None, **how)
+    there = on_the_map(tmp_path / "image.tif")
+    assert (there["ProjectedCSTypeGeoKey"], there["ModelPixelScale"]) == (32611, [0.5, 0.5, 0.0])
+    raster, label = read_image(tmp_path / "image.tif"), RNG.integers(0, 3, (40, 30))
+    assert len(raster.georeference) == len(GEOTIFF)
+    write_label(tmp_path / "whole.tif", label, SPEC, raster)
+    with open_strips(tmp_path / "image.tif", SPEC) as opened:
+        place = opened.georeference
+    given = strips(label, 7, 20)
+    write_label_strips(tmp_path / "a.tif", given, SPEC, size=(40, 30), georeference=place)
+    assert on_the_map(tmp_path / "whole.tif") == on_the_map(tmp_path / "a.tif") == there
+    assert np.array_equal(read_label(tmp_path / "a.tif", SPEC, raster)[0], label)
+
+
+def test_an_image_that_is_on_no_map_puts_its_label_on_none(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", np.zeros((4, 5), np.uint8))
+    raster = read_image(tmp_path / "image.tif")
+    assert raster.georeference == ()
+    write_label(tmp_path / "a.tif", np.zeros((4, 5), int), SPEC, raster)
+    assert on_the_map(tmp_path / "a.tif") is None

@@ -386,6 +386,19 @@ def test_numbers_of_objects_and_the_ignore_value_are_kept(tmp_path: Path) -> Non
         assert int(rows_of(tmp_path / "out")[name]["unknown"]) == (~known).sum()
 
 
+def test_labels_stay_on_the_map_of_their_images(tmp_path: Path) -> None:
+    make_data(tmp_path, tifffile.imwrite, ".tif")
+    place = (33922, 12, 6, (0.0, 0.0, 0.0, 7e5, 4e6, 0.0), True)
+    tags = [place, (34735, 3, 8, (1, 1, 0, 1, 3072, 0, 1, 32611), True)]
+    for file in sorted((tmp_path / "data/images").iterdir()):
+        tifffile.imwrite(file.with_suffix(".tif"), np.asarray(Image.open(file)), extratags=tags)
+        file.unlink()
+    fix(make_predictor(tmp_path, Bright()), tmp_path / "out")
+    for name in [name for name, there in PLACES.items() if any(there)]:
+        with tifffile.TiffFile(tmp_path / f"out/labels/weak/ann/{name}.tif") as tiff:
+            assert tiff.geotiff_metadata["ModelTiepoint"][3:5] == [7e5, 4e6]
+
+
 def test_values_continue_at_the_edge_or_are_ignored(tmp_path: Path) -> None:
     def value(place: np.ndarray) -> np.ndarray:
         return (ndimage.gaussian_filter(place * 2.5, 1) - 1).astype(np.float32)
