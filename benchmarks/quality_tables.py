@@ -32,7 +32,7 @@ README = ROOT / "README.md"
 
 def write(runs: Runs, scenes: Mapping[str, Scene], methods: Mapping[str, Method]) -> None:
     """Renew what the documents say between their marks, and the plot."""
-    replace(README, summary(runs, scenes))
+    replace(README, f"{summary(runs, scenes)}\n\n{trainings(runs)}")
     replace(PAGE, tables(runs, scenes, methods))
     draw(runs, scenes, PICTURE)
 
@@ -45,6 +45,12 @@ def replace(file: Path, text: str) -> None:
     if not found:
         raise ValueError(f"{file} has no place for tables: {first} and {last} are wanted")
     file.write_text(f"{before}{first}\n{text}\n{last}{after}", encoding="utf-8")
+
+
+def trainings(runs: Runs) -> str:
+    """How many trainings the runs are; some stand for more than one method or scene."""
+    many = sum("same_training_as" not in run for run in runs)
+    return f"From {many} trainings (`benchmarks/results/quality.jsonl`)."
 
 
 def tables(runs: Runs, scenes: Mapping[str, Scene], methods: Mapping[str, Method]) -> str:

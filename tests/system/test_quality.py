@@ -150,6 +150,13 @@ def test_tables_and_plot_say_what_was_measured(tmp_path):
     assert (tmp_path / "plot.png").stat().st_size > 5_000
 
 
+def test_a_training_that_stands_for_several_is_counted_once():
+    shared = line("ours", 0, 0.8) | {"same_training_as": "made, rough / weights / 0"}
+    assert "From 2 trainings" in quality_tables.trainings(
+        [line("a", 0, 1), line("b", 0, 1), shared]
+    )
+
+
 def test_methods_are_compared_on_the_seeds_that_all_have():
     scenes = {"made, rough": quality_data.Scene("made", lambda seed, out: None)}
     runs = [line("strong only", 0, 0.9), line("strong only", 1, 0.1), line("ours", 0, 0.8)]
