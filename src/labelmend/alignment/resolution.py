@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d
 
 from labelmend.alignment.affine import compose, inverse, map_positions
+from labelmend.alignment.correlation import Places
 from labelmend.alignment.interpolation import Claims, at, read
 from labelmend.losses.valid_positions import at_least_single, logistic, softmax
 
@@ -174,9 +176,23 @@ def _mean(values: Tensor, places: Tensor | None, factors: tuple[int, ...]) -> tu
 
 def _pool(values: Tensor, factors: tuple[int, ...]) -> Tensor:
     dims = len(factors)
+    if max(factors) <= 2:
+        return _halved(values, factors)
     if dims == 1:
         return avg_pool1d(values, factors)
     return avg_pool2d(values, factors) if dims == 2 else avg_pool3d(values, factors)
+
+
+def _halved(values: Tensor, factors: tuple[int, ...]) -> Tensor:
+    """Means of neighbours, two along an axis or one: as by pooling, to the bit, but quicker."""
+    sizes = values.shape[-len(factors) :]
+    whole = [n // f * f for n, f in zip(sizes, factors, strict=True)]
+    places: list[Places] = [
+        (..., *itertools.starmap(slice, zip(first, whole, factors, strict=True)))
+        for first in itertools.product(*map(range, factors))
+    ]
+    parts = [values[place] for place in places]
+    return sum(parts[2:], parts[0] + parts[1]) / len(parts)
 
 
 def _larger(factors: tuple[int, ...], like: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def normalised(of: Comparison) -> Tensor:
     if of.continuous:
         return terms / of.classes
     # A class that the label does not have counted 0, and must not make a perfect fit less so.
-    has = of.claimed.given.flatten(2).any(2).sum(1).clamp(min=1)
+    has = (of.claimed.given.flatten(2).sum(2) > 0).sum(1).clamp(min=1)
     return terms / has.view(-1, *[1] * (terms.ndim - 1))
 
 

@@ -2,6 +2,7 @@ from itertools import product
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d
 
 from labelmend.alignment.affine import inverse, rotation_matrix, warp_affine
 from labelmend.alignment.aligner import ShiftAligner
@@ -359,6 +360,19 @@ def test_coarse_labels_are_the_label_read_at_the_middle_of_cells():
     matrix = rotation_matrix(torch.tensor([0.0]), (8, 8))[None]
     read, valid = few.read(matrix)
     assert torch.equal(read, label[:, 1::2, 1::2]) and bool(valid.all())
+
+
+@pytest.mark.parametrize(
+    ("space", "factors"),
+    [((9,), (2,)), ((8, 7), (2, 2)), ((6, 5), (1, 2)), ((5, 4, 7), (2, 2, 2)), ((6, 4), (4, 2))],
+)
+def test_coarse_values_are_those_of_pooling_to_the_bit(space, factors):
+    values = torch.randn(3, 2, *space, generator=torch.Generator().manual_seed(0))
+    pool = {1: avg_pool1d, 2: avg_pool2d, 3: avg_pool3d}[len(space)]
+    known = torch.ones(3, *space, dtype=torch.bool)
+    assert torch.equal(
+        at_resolution(values, values, known, None, factors).prediction, pool(values, factors)
+    )
 
 
 def test_a_coarse_prediction_is_the_mean_of_what_is_known():
