@@ -13,6 +13,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from pycocotools import mask as coco
 
@@ -177,6 +178,18 @@ def test_geometry_comes_along(cases: Cases, tmp_path: Path) -> None:
     assert np.array_equal(nibabel.load(tmp_path / "a.nii.gz").affine, affine)
     assert cases("recording").values()["spacing"] == [1 / 400]
     assert "X-Affine" not in cases("gray").answer().headers
+
+
+def test_the_place_on_the_map_comes_along(cases: Cases, tmp_path: Path) -> None:
+    case = cases("gray")
+    place = (33922, 12, 6, (0.0, 0.0, 0.0, 7e5, 4e6, 0.0), True)
+    tags = [place, (34735, 3, 8, (1, 1, 0, 1, 3072, 0, 1, 32611), True)]
+    image = read_image(case.source).array[0]
+    tifffile.imwrite(tmp_path / "on-the-map.tif", image, extratags=tags)
+    other = replace(case, source=tmp_path / "on-the-map.tif")
+    (tmp_path / "a.tif").write_bytes(other.file("tiff").content)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.geotiff_metadata["ModelTiepoint"][3:5] == [7e5, 4e6]
 
 
 def test_what_lies_unlike_all_training_images_comes_with_words(
