@@ -48,6 +48,8 @@ _ON_THE_MAP = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
 """Tags that place an image on the map: scale, points and matrix (OGC GeoTIFF 1.1, ModelPixelScale,
 ModelTiepoint, ModelTransformation), the directory of keys with its numbers and texts, and GDAL's
 coefficients of a sensor's own geometry (RPC)."""
+_ASCII = 2
+"""The type of a tag that holds text."""
 _UNKNOWN_AXES = frozenset("IQ")
 
 
@@ -195,8 +197,17 @@ def _no_data(page: Any) -> float | None:
 
 def georeference(page: Any) -> Georeference:
     """What a page says of its place on the map, as tifffile takes it to write it again."""
-    tags = (page.tags.get(code) for code in _ON_THE_MAP)
-    return tuple((t.code, int(t.dtype), t.count, t.value) for t in tags if t is not None)
+    tags = [tag for code in _ON_THE_MAP if (tag := page.tags.get(code)) is not None]
+    return tuple((tag.code, int(tag.dtype), tag.count, _as_stored(tag)) for tag in tags)
+
+
+def _as_stored(tag: Any) -> Any:
+    """The value of a tag; of a text its bytes, for keys point into them, in whatever encoding."""
+    if int(tag.dtype) != _ASCII:
+        return tag.value
+    file = tag.parent.filehandle
+    file.seek(tag.valueoffset)
+    return file.read(tag.count)
 
 
 def read_spacing(tiff: Any, page: Any, axes: str) -> tuple[float, ...] | None:

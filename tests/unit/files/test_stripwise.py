@@ -150,6 +150,17 @@ def test_a_label_lies_where_its_image_lies(how: dict[str, object], tmp_path: Pat
     assert np.array_equal(read_label(tmp_path / "a.tif", SPEC, raster)[0], label)
 
 
+@pytest.mark.parametrize("text", ["Übersee|".encode(), "Übersee|".encode("latin1"), b"", b"a|\0b"])
+@pytest.mark.parametrize("byteorder", "<>")
+def test_names_on_the_map_keep_their_bytes(text: bytes, byteorder: str, tmp_path: Path) -> None:
+    tags, path = [(34737, 2, None, text, True)], tmp_path / "image.tif"
+    tifffile.imwrite(path, np.zeros((4, 5), np.uint8), extratags=tags, byteorder=byteorder)
+    raster = read_image(path)
+    write_label(tmp_path / "a.tif", np.zeros((4, 5), int), SPEC, raster)
+    assert raster.georeference == read_image(tmp_path / "a.tif").georeference
+    assert raster.georeference[0][3].rstrip(b"\0") == text
+
+
 def test_an_image_that_is_on_no_map_puts_its_label_on_none(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "image.tif", np.zeros((4, 5), np.uint8))
     raster = read_image(tmp_path / "image.tif")
