@@ -19,8 +19,8 @@ from labelmend.data.dataset import SampleDataset
 from labelmend.errors import DataError, SettingsError, Stopped
 from labelmend.progress import Silent
 from labelmend.runs import Run
-from labelmend.training import judge
 from labelmend.training.assembly import fit, parts, resume, weighing
+from labelmend.training.judge import Judge
 from labelmend.training.objective import Objective
 from labelmend.training.reweigh import Reweigher
 from labelmend.training.validation import Validator
@@ -478,8 +478,8 @@ def test_a_training_stopped_within_weight_steps_ends_with_the_same_bits(
     whole = train("whole", steps=8, weak_samples=5, **chosen)
 
     def killed() -> None:
-        found = sending(judge._found, signal.SIGKILL, after=4)
-        monkeypatch.setattr(judge, "_found", found)
+        answers = sending(Judge._answers, signal.SIGKILL, after=4)
+        monkeypatch.setattr(Judge, "_answers", answers)
         train("run", steps=8, weak_samples=5, **chosen)
 
     # Two batches to a weight step: the second step ends at its second one, the third at its first.
@@ -488,7 +488,7 @@ def test_a_training_stopped_within_weight_steps_ends_with_the_same_bits(
     assert run.steps() == [3]
     (tmp_path / "given.csv").unlink(missing_ok=True)
     with monkeypatch.context() as patch:
-        patch.setattr(judge, "_found", sending(judge._found, signal.SIGTERM, after=3))
+        patch.setattr(Judge, "_answers", sending(Judge._answers, signal.SIGTERM, after=3))
         with pytest.raises(Stopped):
             resume(run.path)
     assert run.load("last").step == 6

@@ -201,7 +201,7 @@ class Judge:
     ) -> Callable[[LossesOf], Similarities]:
         """What gives the similarities of a batch; a central difference is checked here, once."""
         if mode != "central":
-            return functools.partial(exact_or_slow, params=params, direction=direction)
+            return lambda losses_of: exact_or_slow(losses_of, params, direction)
         strong = self._losses_of_all(draws)
         step = find_step(strong, params, direction, inner(gradient, direction))
         return along(step, params, direction)
