@@ -80,8 +80,7 @@ class Opener:
         limit = (self.way.memory or USUAL_MEMORY) * GIB
         if need > limit:
             raise self._too_large(source, need, why_not(self.predictor, image))
-        array = image.read(0, image.shape[1])
-        return Raster(array, image.spacing, georeference=image.georeference)
+        return Raster(image.read(0, image.shape[1]), image.spacing)
 
     def _is_divided(self, image: StripImage) -> bool:
         predictor, given = self.predictor, self.way.memory

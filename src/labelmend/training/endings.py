@@ -152,6 +152,9 @@ labels to the end')
         close = strong <= mixed + LEAST[metric]
         why = f", for weak labels count {trust:.2g} in the mean" if close else ""
         return "strong", f"{ending} is kept{why}: {figures}"
-    how = f"no better by more than {bar:.2g}" if bar > 0 else "no better"
-    how = f"worse by {-bar:.2g} or more" if bar < 0 else how
+    how = "no better"
+    if bar > 0:
+        how = f"no better by more than {bar:.2g}"
+    elif bar < 0:
+        how = f"worse by {-bar:.2g} or more"
     return "as_is", f"{ending} is not kept, being {how}: {figures}"

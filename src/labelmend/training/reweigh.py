@@ -127,7 +127,7 @@ _NEAR = 1e-6
 def _figures(table: WeightTable) -> dict[str, float]:
     weights = table.weight[table.learns].flatten()
     return {
-        "mean_weight": weights.mean().item(),
+        "mean_weight": table.mean_of_weak,
         "median_weight": statistics.median(weights.tolist()),
         "share_at_0": (weights <= _NEAR).double().mean().item(),
         "share_at_1": (weights >= table.limits.highest - _NEAR).double().mean().item(),

@@ -129,12 +129,12 @@ class WeightTable:
 
     @property
     def mean_of_weak(self) -> float:
-        """What weak training samples count in the mean; 1 where there are none.
+        """What weak training samples count in the mean, over classes too; 1 where there are none.
 
         >>> WeightTable.start(torch.tensor([True, False, False]), 0.5).mean_of_weak
         0.5
         """
-        return self.overall[self.learns].mean().item() if self.learns.any() else 1.0
+        return self.weight[self.learns].mean().item() if self.learns.any() else 1.0
 
     @property
     def overall_average(self) -> Tensor:
