@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from labelmend.errors import SettingsError, ShapeError
 from labelmend.weighting.ambient import own_precision
+from labelmend.weighting.forward_rules import FusedRules
 
 Parameters = Mapping[str, Tensor]
 LossesOf = Callable[[Parameters], Tensor]
@@ -195,116 +192,11 @@ def _forward(
     tangents = fitting(direction, params)
     # Torch's own dual numbers rather than torch.func.jvp: the same rules, without the cost of
     # its interpreter on every operation (about a fifth of the pass).
-    with own_precision(params), torch.no_grad(), forward_ad.dual_level(), _FusedRules():
+    with own_precision(params), torch.no_grad(), forward_ad.dual_level(), FusedRules():
         make, unpack = forward_ad.make_dual, forward_ad.unpack_dual
         dual = {n: make(p.detach(), tangents[n]) for n, p in params.items()}  # type: ignore[no-untyped-call]
         losses, slope = unpack(per_sample(losses_of(dual)))  # type: ignore[no-untyped-call]
     return losses.detach(), torch.zeros_like(losses) if slope is None else slope.detach()
-
-
-_CONVOLUTIONS = frozenset(
-    getattr(functional, f"{name}{dims}d")
-    for name in ("conv", "conv_transpose")
-    for dims in (1, 2, 3)
-)
-
-
-class _FusedRules(TorchFunctionMode):
-    """Forward-mode rules of our own for three operations, right for any part that moves.
-
-    Torch's keep every product in memory of its own: together a fifth of the whole pass and of its
-    peak. That of group normalisation fails on channels-last memory besides.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func in _CONVOLUTIONS:
-            return _convolution(func, *args, **(kwargs or {}))
-        if func in (functional.group_norm, torch.group_norm):
-            # The last argument of torch.group_norm says whether to use another library.
-            return _group_norm(*args[:5], **(kwargs or {}))
-        if func is torch.prelu:
-            return _prelu(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _convolution(
-    func: Callable[..., Tensor],
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *rest: Any,
-    **options: Any,
-) -> Tensor:
-    x, moved = _parts(input)
-    kernel, more_kernel = _parts(weight)
-    shift, more_shift = _parts(bias)
-    pairs = ((x, more_kernel), (moved, kernel))
-    products = [(one, other) for one, other in pairs if one is not None and other is not None]
-    if not products:
-        return func(input, weight, bias, *rest, **options)
-    value = func(x, kernel, shift, *rest, **options)
-    slope = func(*products[0], more_shift, *rest, **options)
-    for product in products[1:]:
-        slope += func(*product, None, *rest, **options)
-    return cast("Tensor", forward_ad.make_dual(value, slope))  # type: ignore[no-untyped-call]
-
-
-def _group_norm(
-    input: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    **_: bool,
-) -> Tensor:
-    x, moved = _parts(input)
-    scale, more_scale = _parts(weight)
-    shift, more_shift = _parts(bias)
-    assert x is not None
-    x = x.contiguous()
-    n, channels, size = len(x), x.shape[1], math.prod(x.shape[2:])
-    sizes = (n, channels, size, num_groups)
-    value, mean, spread = torch.native_group_norm(x, scale, shift, *sizes, eps)
-    if moved is None and more_scale is None and more_shift is None:
-        return value  # held fixed: nothing further down may pay for it
-    if moved is None:
-        slope = torch.zeros_like(value)
-    else:
-        # x ↦ (x - mean) / spread has a symmetric Jacobian: its backward kernel is its forward one.
-        slope = torch.ops.aten.native_group_norm_backward(
-            moved.contiguous(), x, mean, spread, None, *sizes, [True, False, False]
-        )[0]
-        if scale is not None:
-            slope *= scale.view(-1, *(1,) * (x.ndim - 2))
-    if more_scale is not None or more_shift is not None:
-        none = x.new_zeros(channels)
-        also = none if more_scale is None else more_scale
-        slope += torch.native_group_norm(x, also, more_shift, *sizes, eps)[0]
-    return cast("Tensor", forward_ad.make_dual(value, slope))  # type: ignore[no-untyped-call]
-
-
-def _prelu(input: Tensor, weight: Tensor) -> Tensor:
-    x, moved = _parts(input)
-    scale, more_scale = _parts(weight)
-    assert x is not None and scale is not None
-    # The kernel below takes a single number, which another device would have to be waited for.
-    if moved is None or scale.numel() > 1 or x.device.type != "cpu":
-        return torch.prelu(input, weight)
-    value = torch.prelu(x, scale)
-    # Its Jacobian is diagonal: its backward kernel is its forward one.
-    slope = torch.ops.aten.leaky_relu_backward(moved, x, scale.item(), False)
-    if more_scale is not None:
-        slope.add_(x.clamp(max=0), alpha=more_scale.item())
-    return cast("Tensor", forward_ad.make_dual(value, slope))  # type: ignore[no-untyped-call]
-
-
-def _parts(dual: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    if dual is None:
-        return None, None
-    value, slope = forward_ad.unpack_dual(dual)  # type: ignore[no-untyped-call]
-    return value, slope
 
 
 def _missing_rule(error: RuntimeError) -> str | None:
