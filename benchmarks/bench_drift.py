@@ -2,7 +2,8 @@
 
 Crops of real micrographs, whose labels are shifted by up to 8 positions along each axis, another
 shift in each; and the same with (+3, 0) added to all. Every way is trained on the same images:
-``true`` on labels that were not shifted, ``plain`` on labels as they are, and the others put them
+``true`` on labels that were not shifted (``true, 5 % strong`` as ``anchored``, but for where labels
+lie), ``plain`` on labels as they are, and the others put them
 in place, each with one thing more than the one before: ``naive`` from the first step to whatever
 place fits best; ``warm-up`` after 100 steps; ``prior`` with small shifts likelier; ``gate`` only
 where the network is sure; ``centred`` with the mean shift held at zero. ``anchored`` has 5 % strong
@@ -37,6 +38,7 @@ ANY = {"transform": "shift", "confidence": 1e-6, "margin": 0.0, "keep": 0.0, "ce
 FAR = {"prior": 1000.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "true": {},
+    "true, 5 % strong": {"strong": True},
     "plain": {},
     "naive": {"align": {**ANY, **FAR, "start": 0}},
     "warm-up": {"align": {**ANY, **FAR}},
