@@ -2,14 +2,14 @@
 
 Crops of real micrographs, whose labels are shifted by up to 8 positions along each axis, another
 shift in each; and the same with (+3, 0) added to all. Every way is trained on the same images:
-``true`` on labels that were not shifted (``true, 5 % strong`` as ``anchored``, but for where labels
-lie), ``plain`` on labels as they are, and the others put them
+``true`` on labels that were not shifted, ``plain`` on labels as they are, and the others put them
 in place, each with one thing more than the one before: ``naive`` from the first step to whatever
 place fits best; ``warm-up`` after 100 steps; ``prior`` with small shifts likelier; ``gate`` only
 where the network is sure; ``centred`` with the mean shift held at zero. ``anchored`` has 5 % strong
-labels beside them, which is the default; ``5 % strong only`` and ``plain, 5 % strong`` are what
-such labels bring without. Patches are not mirrored, which would hide every drift. Dice is of the
-last checkpoint on 40 images with true labels; the offset is how far all predictions lie off these.
+labels beside them, which is the default. ``true, 5 % strong`` differs from it in where labels lie
+only; ``5 % strong only`` and ``plain, 5 % strong`` are what such labels bring without. Patches are
+not mirrored, which would hide every drift. Dice is of the last checkpoint on 40 images with true
+labels; the offset is how far all predictions lie off these.
 
 Run: ``python benchmarks/bench_drift.py``; results are kept one by one and not made again.
 """
