@@ -111,9 +111,12 @@ class Comparison:
         """The label as values: one channel per present class, or as it is if continuous."""
         if self.continuous:
             return self.of_label(self.label)
-        wanted = [(self.label == c).to(self.prediction.dtype) for c in self.present]
         # Class 0 is not among them, so what is invalid is 0 already.
-        return Field(torch.stack(wanted, 1), self.frame)
+        if self.classes == 2:
+            wanted = self.label.unsqueeze(1)  # 0 and 1 as they are
+        else:
+            wanted = torch.stack([self.label == c for c in self.present], 1)
+        return Field(wanted.to(self.prediction.dtype), self.frame)
 
     def of_prediction(self, values: Tensor) -> Field:
         """A field of ``(batch, channels, *space)`` with 0 where the prediction is unknown."""
@@ -238,12 +241,16 @@ def centred(values: Tensor, places: Tensor | None) -> Tensor:
     >>> centred(torch.tensor([[[1.0, 3.0, 9.0]]]), torch.tensor([[[True, True, False]]]))
     tensor([[[-1.,  1.,  0.]]])
     """
-    axes = tuple(range(2, values.ndim))
     values = _inside(values, places)
     apart = _inside(values - mean_inside(values, places), places)
-    largest = values.abs().amax(axes, keepdim=True)
-    flat = apart.abs().amax(axes, keepdim=True) <= FLAT * torch.finfo(values.dtype).eps * largest
-    return torch.where(flat, 0, apart)
+    flat = _largest(apart) <= FLAT * torch.finfo(values.dtype).eps * _largest(values)
+    return torch.where(flat.view(*flat.shape, *[1] * (apart.ndim - 2)), 0, apart)
+
+
+def _largest(values: Tensor) -> Tensor:
+    """The largest size of a value in each channel, ``(batch, channels)``, in one look."""
+    least, most = values.flatten(2).aminmax(dim=2)
+    return torch.maximum(least.abs(), most.abs())
 
 
 def _inside(values: Tensor, places: Tensor | None) -> Tensor:
