@@ -18,8 +18,8 @@ class FusedRules(TorchFunctionMode):
 
     These are right for any part that moves, and for anything that carries no slope they are what
     they replace. Torch's own rules keep every product in memory of its own, turn what should
-    happen in place into copies, and zero the memory that ``cat`` fills: together a fifth of a
-    whole pass and of its peak. That of group normalisation fails on channels-last memory besides.
+    happen in place into copies, and zero the memory that ``cat`` fills: together a tenth to a fifth
+    of a whole pass. That of group normalisation fails on channels-last memory besides.
 
     Source: own. The trap: it knows what is called by name, such as ``functional.conv2d``; what
     a network calls otherwise follows torch's rules, which are as right.
@@ -102,9 +102,7 @@ def _group_norm(
         return 0.0 if values is None else values.view(1, *in_groups[1:])
 
     mean, inverse = mean.view(n, num_groups, 1), inverse.view(n, num_groups, 1)
-    b = inverse * of_channels(more_scale)
-    c = mean.new_zeros(()) + of_channels(more_shift)
-    a = None
+    a, b, c = None, inverse * of_channels(more_scale), of_channels(more_shift)
     if moved is not None:
         moved = moved.contiguous()
         along, whole = _sums(moved, x, mean, inverse)
@@ -135,14 +133,14 @@ def _sums(moved: Tensor, x: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tens
     return found[1], found[2]
 
 
-def _prelu(_: Callable[..., Tensor], input: Tensor, weight: Tensor) -> Tensor:
+def _prelu(func: Callable[..., Tensor], input: Tensor, weight: Tensor) -> Tensor:
     x, moved = _parts(input)
     scale, more_scale = _parts(weight)
     assert x is not None and scale is not None
     # The kernel below takes a single number, which another device would have to be waited for.
     if moved is None or scale.numel() > 1 or x.device.type != "cpu":
-        return torch.prelu(input, weight)
-    value = torch.prelu(x, scale)
+        return func(input, weight)
+    value = func(x, scale)
     # Its Jacobian is diagonal: its backward kernel is its forward one.
     slope = torch.ops.aten.leaky_relu_backward(moved, x, scale.item(), False)
     if more_scale is not None:
@@ -151,29 +149,36 @@ def _prelu(_: Callable[..., Tensor], input: Tensor, weight: Tensor) -> Tensor:
 
 
 def _leaky_relu(
-    _: Callable[..., Tensor], input: Tensor, negative_slope: float = 0.01, inplace: bool = False
+    func: Callable[..., Tensor],
+    input: Tensor,
+    negative_slope: float = 0.01,
+    inplace: bool = False,
 ) -> Tensor:
     x, moved = _parts(input)
     # The sign of what it gives tells the slope, unless it turns signs around.
-    if x is None or moved is None or negative_slope < 0:
-        return functional.leaky_relu(input, negative_slope, inplace)
-    value = functional.leaky_relu(x, negative_slope, inplace)
-    rule, rest = torch.ops.aten.leaky_relu_backward, (value, negative_slope, True)
-    return _in_place(rule, input, moved, *rest) if inplace else _dual(value, rule(moved, *rest))
+    if moved is None or negative_slope < 0:
+        return func(input, negative_slope, inplace)
+    value = func(x, negative_slope, inplace)
+    backward = torch.ops.aten.leaky_relu_backward
+    return _rectified(backward, input, moved, inplace, value, negative_slope, True)
 
 
-def _relu(_: Callable[..., Tensor], input: Tensor, inplace: bool = False) -> Tensor:
+def _relu(func: Callable[..., Tensor], input: Tensor, inplace: bool = False) -> Tensor:
     x, moved = _parts(input)
-    if x is None or moved is None:
-        return functional.relu(input, inplace)
-    value = functional.relu(x, inplace)
-    rule, rest = torch.ops.aten.threshold_backward, (value, 0)
-    return _in_place(rule, input, moved, *rest) if inplace else _dual(value, rule(moved, *rest))
+    if moved is None:
+        return func(input, inplace)
+    backward = torch.ops.aten.threshold_backward
+    return _rectified(backward, input, moved, inplace, func(x, inplace), 0)
 
 
-def _in_place(rule: Any, input: Tensor, moved: Tensor, *rest: Any) -> Tensor:
-    """The slope changed where it lies, as its value has been: every name of the tensor sees it."""
-    rule.grad_input(moved, *rest, grad_input=moved)
+def _rectified(
+    backward: Any, input: Tensor, moved: Tensor, inplace: bool, value: Tensor, *options: Any
+) -> Tensor:
+    """What an activation gives: its Jacobian is diagonal, so its backward kernel is its rule."""
+    if not inplace:
+        return _dual(value, backward(moved, value, *options))
+    # Value and slope are changed where they lie: every name of the tensor sees it.
+    backward.grad_input(moved, value, *options, grad_input=moved)
     return input
 
 

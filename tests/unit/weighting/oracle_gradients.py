@@ -39,3 +39,8 @@ def angles(losses_of_each, params, direction):
         g = torch.cat([part.flatten() for part in g])
         found.append(torch.stack([g @ v, g.norm(), g @ v / (g.norm() * v.norm())]))
     return torch.stack(found).unbind(1)
+
+
+def off(found, right):
+    """The largest error as a share of the largest value."""
+    return ((found - right).abs().max() / right.abs().max()).item()

@@ -20,13 +20,8 @@ from labelmend.weighting.gradients import (
 )
 
 from . import oracle_gradients as oracle
+from .oracle_gradients import off
 from .similarity_cases import WORKS, Case
-
-
-def off(found, right):
-    """The largest error as a share of the largest value."""
-    return ((found - right).abs().max() / right.abs().max()).item()
-
 
 # ---------------------------------------------------------------- exactness
 
